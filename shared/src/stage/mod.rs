@@ -1,0 +1,11 @@
+//! How a stage is executed: its requests are rendered, sent and judged ([`attempt`]), and what they came to
+//! becomes the receipt's next step ([`next`]). The same code runs in both processes.
+
+pub mod attempt;
+pub mod endpoint;
+pub mod next;
+pub mod versions;
+
+pub use attempt::{Attempt, Ended};
+pub use endpoint::{Admission, Endpoints};
+pub use versions::Versions;

@@ -1,0 +1,134 @@
+//! What an attempt makes of its receipt: the next step, decided by pure rules.
+
+use std::time::Duration;
+
+use super::attempt::{Ended, destination};
+use crate::pipeline::{Pipeline, Stage, Verdict};
+use crate::store::load::Work;
+use crate::store::step::{Counters, Step, To};
+
+/// Who asks: an orchestrator keeps what is internal, a dispatcher what goes on to its own destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holder<'a> {
+    /// Runs internal stages.
+    Orchestrator,
+    /// Calls this destination.
+    Dispatcher(&'a str),
+}
+
+/// The destination of the stage at `position` or of the first external one after it, or ''.
+#[must_use]
+pub fn bound_for(pipeline: &Pipeline, position: usize) -> &str {
+    pipeline.stages.iter().skip(position).find_map(destination).unwrap_or_default()
+}
+
+/// The step that follows from how an attempt ended. `jitter` is from 0 to 1.
+#[must_use]
+pub fn step(work: &Work, pipeline: &Pipeline, stage: &Stage, ended: Ended, holder: Holder<'_>, jitter: f64) -> Step {
+    let mut counters = Counters { attempt: work.counters.attempt + 1, ..work.counters };
+    counters.spent_ms += millis(ended.duration);
+    let waits = |delay: Duration| if destination(stage).is_some() { To::WaitCall(delay) } else { To::WaitInternal(delay) };
+    let mut position = work.position;
+    let mut reason = super::attempt::reason(&ended.verdict);
+    let to = match ended.verdict {
+        Verdict::Success { .. } => {
+            position += 1;
+            counters = Counters { reissues: work.counters.reissues, ..Counters::default() };
+            forward(pipeline, position, holder)
+        }
+        Verdict::Retry { after, .. } => {
+            let delay = after.unwrap_or_else(|| stage.retry.delay(count(counters.failures), jitter));
+            retry(stage, &mut counters, &mut reason, delay, waits)
+        }
+        Verdict::Undeclared { .. } => {
+            counters.undeclared += 1;
+            let delay = stage.retry.delay(count(counters.failures), jitter);
+            retry(stage, &mut counters, &mut reason, delay, waits)
+        }
+        Verdict::Credentials { .. } | Verdict::Unknown { .. } => {
+            let delay = stage.retry.delay(count(counters.failures), jitter);
+            retry(stage, &mut counters, &mut reason, delay, waits)
+        }
+        Verdict::Poll { .. } => {
+            // A poll's delays are even: the answer is on its way, and no herd has to be spread.
+            let backoff = stage.requests.iter().find_map(|request| request.poll.as_ref()).unwrap_or(&stage.retry);
+            let delay = backoff.delay(count(counters.polls), 1.0);
+            counters.polls += 1;
+            counters.failures = 0;
+            charge(stage, &mut counters, &mut reason, delay, waits)
+        }
+        Verdict::Reissue { stage: back, .. } => {
+            let delay = stage.retry.delay(count(counters.reissues), jitter);
+            counters = Counters { reissues: counters.reissues + 1, spent_ms: counters.spent_ms, ..Counters::default() };
+            position = back;
+            let waits = |delay| match pipeline.stages.get(back).and_then(destination) {
+                Some(_) => To::WaitCall(delay),
+                None => To::WaitInternal(delay),
+            };
+            charge(stage, &mut counters, &mut reason, delay, waits)
+        }
+        Verdict::Reject { .. } => To::Rejected,
+        Verdict::Park { .. } => To::Park,
+    };
+    Step {
+        hold: work.hold,
+        destination: match &to {
+            // The column stays as it is where it no longer matters: every change of it costs the HOT update.
+            To::Own | To::WaitInternal(_) if bound_for(pipeline, position).is_empty() => work.destination.clone(),
+            _ => bound_for(pipeline, position).to_owned(),
+        },
+        to,
+        position: i16::try_from(position).unwrap_or(i16::MAX),
+        counters,
+        standing: ended.standing,
+        reason,
+        stage: stage.name.clone(),
+        result: ended.result,
+        calls: ended.calls,
+    }
+}
+
+fn forward(pipeline: &Pipeline, position: usize, holder: Holder<'_>) -> To {
+    match (pipeline.stages.get(position).map(destination), holder) {
+        (None, _) => To::Registered,
+        (Some(None), Holder::Orchestrator) => To::Own,
+        (Some(None), Holder::Dispatcher(_)) => To::WaitInternal(Duration::ZERO),
+        (Some(Some(next)), Holder::Dispatcher(here)) if next == here => To::Own,
+        (Some(Some(_)), _) => To::WaitFirstCall,
+    }
+}
+
+fn retry(
+    stage: &Stage,
+    counters: &mut Counters,
+    reason: &mut Option<String>,
+    delay: Duration,
+    waits: impl Fn(Duration) -> To,
+) -> To {
+    counters.failures += 1;
+    charge(stage, counters, reason, delay, waits)
+}
+
+/// Budgets are spent by attempts and by the waits that were planned, not by the time that nobody could work.
+fn charge(
+    stage: &Stage,
+    counters: &mut Counters,
+    reason: &mut Option<String>,
+    delay: Duration,
+    waits: impl Fn(Duration) -> To,
+) -> To {
+    counters.spent_ms += millis(delay);
+    if counters.spent_ms > millis(stage.retry.budget) {
+        *reason = Some(format!("the retry budget of stage {} is used up; last: {}", stage.name, reason.take().unwrap_or_default()));
+        return To::Park;
+    }
+    waits(delay)
+}
+
+fn count(counter: i32) -> u32 {
+    u32::try_from(counter).unwrap_or_default()
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 4)
+}

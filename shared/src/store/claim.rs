@@ -1,0 +1,157 @@
+//! Taking receipts for work: the epoch rises, an owner is set.
+
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use super::group::Batch;
+use super::load::Send;
+use super::{Hold, StoreError};
+
+/// Claims up to `limit` receipts whose internal work is due, the longest due first.
+///
+/// # Errors
+/// When the database does not answer: what it claimed all the same comes back through the healer.
+pub async fn internal(pool: &PgPool, owner: Uuid, limit: i64) -> Result<Vec<Uuid>, StoreError> {
+    Ok(sqlx::query_scalar!(
+        r#"
+        with due as materialized (
+            select id from work where internal_due_at <= now() order by internal_due_at limit $2 for update skip locked
+        )
+        update work set state = 'running', owner = $1, epoch = epoch + 1, internal_due_at = null, moved_at = now()
+        from due where work.id = due.id
+        returning work.id
+        "#,
+        owner,
+        limit
+    )
+    .fetch_all(pool)
+    .await?)
+}
+
+/// How many receipts wait for an orchestrator, counted up to `bound`.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn internal_backlog(pool: &PgPool, bound: i64) -> Result<i64, StoreError> {
+    Ok(sqlx::query_scalar!(
+        r#"select count(*) as "count!" from (select from work where internal_due_at is not null limit $1) t"#,
+        bound
+    )
+    .fetch_one(pool)
+    .await?)
+}
+
+/// A delivery about to be dispatched.
+#[derive(Debug, Clone)]
+pub struct Dispatch {
+    /// The receipt.
+    pub id: Uuid,
+    /// The message's epoch: the claim's guard.
+    pub epoch: i32,
+    /// The dispatcher's instance.
+    pub owner: Uuid,
+    /// The bytes about to be sent, if the request registers: stored with the claim, and the call is unresolved from here on.
+    pub send: Option<Send>,
+}
+
+/// The writer of dispatchers' claims. Answers the hold, or `None` when the message was stale.
+pub struct DispatchBatch(pub PgPool);
+
+impl Batch for DispatchBatch {
+    type Item = Dispatch;
+    type Reply = Option<Hold>;
+    type Key = Uuid;
+    const NAME: &'static str = "dispatch";
+
+    fn key(item: &Dispatch) -> Uuid {
+        item.id
+    }
+
+    async fn commit(&self, items: &[Dispatch], again: bool) -> Result<Vec<Option<Hold>>, sqlx::Error> {
+        let claimed = sqlx::query_scalar!(
+            r#"
+            with given as (
+                select * from unnest($1::uuid[], $2::int[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bytea[])
+                    as t (id, epoch, owner, call_id, method, path, headers, body)
+            ), held as materialized (
+                select work.id from work join given using (id)
+                where work.epoch = given.epoch and work.state = 'queued'
+                order by work.id for update of work
+            ), claimed as (
+                update work set state = 'dispatching', owner = given.owner, epoch = work.epoch + 1, moved_at = now(),
+                       unresolved = work.unresolved or given.call_id is not null
+                from given join held using (id) where work.id = given.id
+                returning work.id, work.destination, work.owner
+            ), stored as (
+                insert into sends (receipt, call_id, method, path, headers, body)
+                select given.id, given.call_id, given.method, given.path, given.headers::json, given.body
+                from given join claimed using (id) where given.call_id is not null
+                on conflict do nothing
+            ), taken as (
+                insert into horizon_taken (destination, instance, taken)
+                select destination, owner, count(*) from claimed group by destination, owner
+                on conflict (destination, instance) do update set taken = horizon_taken.taken + excluded.taken
+            )
+            select id as "id!" from claimed
+            union all select work.id from work join given using (id)
+                where $9 and work.epoch = given.epoch + 1 and work.owner = given.owner
+            "#,
+            &items.iter().map(|item| item.id).collect::<Vec<_>>(),
+            &items.iter().map(|item| item.epoch).collect::<Vec<_>>(),
+            &items.iter().map(|item| item.owner).collect::<Vec<_>>(),
+            &items.iter().map(|item| item.send.as_ref().map(|send| send.call_id.clone())).collect::<Vec<_>>()
+                as &[Option<String>],
+            &items.iter().map(|item| item.send.as_ref().map(|send| send.method.clone())).collect::<Vec<_>>()
+                as &[Option<String>],
+            &items.iter().map(|item| item.send.as_ref().map(|send| send.path.clone())).collect::<Vec<_>>()
+                as &[Option<String>],
+            &items.iter().map(|item| item.send.as_ref().map(|send| send.headers.clone())).collect::<Vec<_>>()
+                as &[Option<String>],
+            &items.iter().map(|item| item.send.as_ref().and_then(|send| send.body.clone())).collect::<Vec<_>>()
+                as &[Option<Vec<u8>>],
+            again,
+        )
+        .fetch_all(&self.0)
+        .await?;
+        Ok(items
+            .iter()
+            .map(|item| {
+                claimed.contains(&item.id).then_some(Hold {
+                    id: item.id,
+                    epoch: item.epoch + 1,
+                    owner: item.owner,
+                })
+            })
+            .collect())
+    }
+}
+
+/// Stores the bytes of a request that registers before its first send, by an owner that has the receipt already.
+/// Answers whether it is still the owner's; from here on the call is unresolved.
+///
+/// # Errors
+/// When the database does not answer: nothing may be sent then.
+pub async fn open_call(pool: &PgPool, hold: Hold, send: &Send) -> Result<bool, StoreError> {
+    let held = sqlx::query_scalar!(
+        r#"
+        with held as (
+            update work set unresolved = true where id = $1 and epoch = $2 and owner = $3 returning id
+        ), stored as (
+            insert into sends (receipt, call_id, method, path, headers, body)
+            select id, $4, $5, $6, $7::text::json, $8 from held on conflict do nothing
+        )
+        select id from held
+        "#,
+        hold.id,
+        hold.epoch,
+        hold.owner,
+        send.call_id,
+        send.method,
+        send.path,
+        send.headers,
+        send.body.as_deref(),
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(held.is_some())
+}

@@ -1,0 +1,155 @@
+//! Group commit: the cost of durability is paid once a batch.
+//!
+//! While one batch commits, the next gathers; each caller waits for its own row. A batch holds distinct keys in
+//! order, so that two writers lock rows in the same order. A lock error repeats the batch, a data error splits it
+//! until the culprit stands alone, and after an error that leaves the commit's fate unknown the batch runs again
+//! with `again` set: its statement then counts what is already as it should be.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::error::{Fate, StoreError};
+
+/// How long a batch gathers after its first row: costs nothing at rest and keeps batches large under load.
+const GATHER: Duration = Duration::from_millis(2);
+/// The most rows of one batch.
+const ROWS: usize = 256;
+
+/// One kind of statement that is committed in batches.
+pub trait Batch: Send + Sync + 'static {
+    /// One row's input.
+    type Item: Send + Sync + 'static;
+    /// One row's answer.
+    type Reply: Send + 'static;
+    /// By what rows are ordered and told apart within a batch.
+    type Key: Ord;
+    /// The name in metrics.
+    const NAME: &'static str;
+
+    /// The key of `item`.
+    fn key(item: &Self::Item) -> Self::Key;
+
+    /// Commits `items` (distinct, ordered by key) in one transaction and answers in their order.
+    /// `again`: an earlier try may have been committed.
+    fn commit(
+        &self,
+        items: &[Self::Item],
+        again: bool,
+    ) -> impl Future<Output = Result<Vec<Self::Reply>, sqlx::Error>> + Send;
+}
+
+type Entry<B> = (
+    <B as Batch>::Item,
+    oneshot::Sender<Result<<B as Batch>::Reply, StoreError>>,
+);
+
+/// A handle to the one writer of a kind of statement.
+pub struct Group<B: Batch> {
+    entries: mpsc::Sender<Entry<B>>,
+}
+
+impl<B: Batch> Clone for Group<B> {
+    fn clone(&self) -> Self {
+        Self {
+            entries: self.entries.clone(),
+        }
+    }
+}
+
+impl<B: Batch> Group<B> {
+    /// Starts the writer; it ends when the last handle is dropped.
+    #[must_use]
+    pub fn start(batch: B) -> Self {
+        let (entries, inbox) = mpsc::channel(4 * ROWS);
+        tokio::spawn(write(batch, inbox));
+        Self { entries }
+    }
+
+    /// Commits `item` in the next batch. It goes on trying through an outage: bound the wait where one is needed,
+    /// knowing that the row may be committed all the same.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] when this row itself was refused.
+    pub async fn commit(&self, item: B::Item) -> Result<B::Reply, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.entries.send((item, reply)).await.map_err(|_| StoreError::Closed)?;
+        answer.await.map_err(|_| StoreError::Closed)?
+    }
+}
+
+async fn write<B: Batch>(batch: B, mut inbox: mpsc::Receiver<Entry<B>>) {
+    let mut held: Vec<Entry<B>> = Vec::new();
+    loop {
+        let mut entries = std::mem::take(&mut held);
+        if entries.is_empty() {
+            match inbox.recv().await {
+                Some(entry) => entries.push(entry),
+                None => return,
+            }
+        }
+        let until = Instant::now() + GATHER;
+        while entries.len() < ROWS {
+            match timeout_at(until, inbox.recv()).await {
+                Ok(Some(entry)) => entries.push(entry),
+                Ok(None) | Err(_) => break,
+            }
+        }
+        entries.sort_by_key(|(item, _)| B::key(item));
+        let mut distinct: Vec<Entry<B>> = Vec::with_capacity(entries.len());
+        for entry in entries {
+            match distinct.last() {
+                Some((last, _)) if B::key(last) == B::key(&entry.0) => held.push(entry),
+                _ => distinct.push(entry),
+            }
+        }
+        metrics::histogram!("chekhov_commit_rows", "statement" => B::NAME)
+            .record(u32::try_from(distinct.len()).unwrap_or(u32::MAX));
+        let (items, replies) = distinct.into_iter().unzip();
+        settle(&batch, items, replies).await;
+    }
+}
+
+async fn settle<B: Batch>(batch: &B, items: Vec<B::Item>, replies: Vec<oneshot::Sender<Result<B::Reply, StoreError>>>) {
+    let mut parts = vec![(items, replies)];
+    while let Some((mut items, mut replies)) = parts.pop() {
+        let mut again = false;
+        let mut pause = Duration::from_millis(5);
+        loop {
+            match batch.commit(&items, again).await {
+                Ok(answers) => {
+                    for (reply, answer) in replies.into_iter().zip(answers) {
+                        // A caller that no longer waits has been answered already.
+                        let _ = reply.send(Ok(answer));
+                    }
+                    break;
+                }
+                Err(error) => match Fate::of(&error) {
+                    Fate::Data if items.len() > 1 => {
+                        let half = items.len() / 2;
+                        parts.push((items.split_off(half), replies.split_off(half)));
+                        parts.push((items, replies));
+                        break;
+                    }
+                    Fate::Data => {
+                        let error = StoreError::from(error);
+                        tracing::error!(statement = B::NAME, %error, "a row was refused");
+                        if let Some(reply) = replies.pop() {
+                            let _ = reply.send(Err(error));
+                        }
+                        break;
+                    }
+                    fate => {
+                        again |= fate == Fate::Unknown;
+                        metrics::counter!("chekhov_commit_repeats_total", "statement" => B::NAME).increment(1);
+                        tracing::warn!(statement = B::NAME, error = %StoreError::from(error), "commit repeated");
+                        sleep(pause).await;
+                        pause = (pause * 2).min(Duration::from_secs(1));
+                    }
+                },
+            }
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Reads what it takes to work on receipts: content, results so far, counters, trace context.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use super::step::{Counters, Standing};
+use super::{Hold, StoreError};
+
+/// A receipt in work, as its row, its content and its results say.
+#[derive(Debug, Clone)]
+pub struct Work {
+    /// The receipt, its epoch and its owner (the nil id while nobody owns it).
+    pub hold: Hold,
+    /// Version of the pipeline it began with.
+    pub pipeline: String,
+    /// Index of the stage to run.
+    pub position: usize,
+    /// Where its next external stage goes, or ''.
+    pub destination: String,
+    /// Merchant id.
+    pub merchant: String,
+    /// The caller's id.
+    pub external_id: String,
+    /// The receipt as JSON.
+    pub content: Arc<str>,
+    /// Every recorded result, oldest first: (stage, `{request: value}` as JSON).
+    pub results: Vec<(String, String)>,
+    /// W3C trace context of the intake.
+    pub traceparent: String,
+    /// W3C trace state.
+    pub tracestate: Option<String>,
+    /// What its row counts about the stage.
+    pub counters: Counters,
+    /// What is known about the call that registers.
+    pub standing: Standing,
+}
+
+/// Reads the receipts of `ids` that are open, in no order.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn works(pool: &PgPool, ids: &[Uuid]) -> Result<Vec<Work>, StoreError> {
+    let rows = sqlx::query!(
+        r#"
+        select w.id, w.pipeline, w.position, w.destination, w.epoch, w.owner, w.attempt, w.failures, w.polls, w.undeclared,
+               w.reissues, w.spent_ms, w.unresolved, w.registered,
+               r.merchant, r.external_id, r.content::text as "content!", r.traceparent, r.tracestate
+        from work w join receipts r on r.id = w.id where w.id = any($1)
+        "#,
+        ids
+    )
+    .fetch_all(pool)
+    .await?;
+    let later: Vec<Uuid> = rows.iter().filter(|row| row.position > 0).map(|row| row.id).collect();
+    let mut results: HashMap<Uuid, Vec<(String, String)>> = HashMap::new();
+    if !later.is_empty() {
+        let found = sqlx::query!(
+            r#"select receipt, stage, value::text as "value!" from results where receipt = any($1) order by at"#,
+            &later
+        )
+        .fetch_all(pool)
+        .await?;
+        for row in found {
+            results.entry(row.receipt).or_default().push((row.stage, row.value));
+        }
+    }
+    Ok(rows
+        .into_iter()
+        .map(|row| Work {
+            hold: Hold {
+                id: row.id,
+                epoch: row.epoch,
+                owner: row.owner.unwrap_or_default(),
+            },
+            pipeline: row.pipeline,
+            position: usize::try_from(row.position).unwrap_or_default(),
+            destination: row.destination,
+            merchant: row.merchant,
+            external_id: row.external_id,
+            content: row.content.into(),
+            results: results.remove(&row.id).unwrap_or_default(),
+            traceparent: row.traceparent,
+            tracestate: row.tracestate,
+            counters: Counters {
+                attempt: row.attempt,
+                failures: row.failures,
+                polls: row.polls,
+                undeclared: row.undeclared,
+                reissues: row.reissues,
+                spent_ms: row.spent_ms,
+            },
+            standing: Standing {
+                unresolved: row.unresolved,
+                registered: row.registered,
+            },
+        })
+        .collect())
+}
+
+/// The bytes of a request that registers, as they were stored before the first send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Send {
+    /// The idempotency key.
+    pub call_id: String,
+    /// HTTP method.
+    pub method: String,
+    /// Path and query below the destination's URL.
+    pub path: String,
+    /// Header pairs as a JSON array.
+    pub headers: String,
+    /// The body.
+    pub body: Option<Vec<u8>>,
+}
+
+/// What is on record about a call that registers: its bytes, and its answer if one was a success.
+#[derive(Debug, Clone, Default)]
+pub struct Record {
+    /// The stored request.
+    pub send: Option<Send>,
+    /// The value of a recorded success: then it is not sent again.
+    pub value: Option<String>,
+}
+
+/// Reads the record of a call before it is repeated.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn record(pool: &PgPool, receipt: Uuid, call_id: &str) -> Result<Record, StoreError> {
+    let send = sqlx::query!(
+        r#"select method, path, headers::text as "headers!", body from sends where receipt = $1 and call_id = $2"#,
+        receipt,
+        call_id
+    )
+    .fetch_optional(pool)
+    .await?;
+    let value = sqlx::query_scalar!(
+        r#"
+        select value::text as "value!" from calls
+        where receipt = $1 and call_id = $2 and registers and value is not null limit 1
+        "#,
+        receipt,
+        call_id
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(Record {
+        send: send.map(|row| Send {
+            call_id: call_id.to_owned(),
+            method: row.method,
+            path: row.path,
+            headers: row.headers,
+            body: row.body,
+        }),
+        value,
+    })
+}

@@ -1,0 +1,95 @@
+//! Everything that is kept, and all SQL.
+//!
+//! The rules of every write here: it is one guarded statement; zero rows mean that somebody else has the
+//! receipt now, and the transition is dropped; what was committed is published, acknowledged or called only
+//! afterwards. Instants are the database's `now()`, delays are passed as durations.
+//!
+//! Modules follow the flow: [`accept`], [`claim`], [`step`], [`relay`], [`heal`], [`operate`], [`read`].
+
+pub mod accept;
+pub mod claim;
+pub mod error;
+pub mod group;
+pub mod heal;
+pub mod instances;
+pub mod load;
+pub mod operate;
+pub mod pipelines;
+pub mod read;
+pub mod relay;
+pub mod step;
+
+pub use error::StoreError;
+
+use std::time::Duration;
+
+use sqlx::PgPool;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use uuid::Uuid;
+
+/// Connects to PostgreSQL; the pool opens connections as they are needed and again after an outage.
+///
+/// # Errors
+/// When `url` is not a PostgreSQL URL.
+pub fn connect(url: &str, connections: u32, service: &str) -> Result<PgPool, StoreError> {
+    let options: PgConnectOptions = url.parse()?;
+    let options = options
+        .application_name(service)
+        // A plan made while a table was empty must not outlive its emptiness; a writer waits for no lock for long.
+        .options([
+            ("plan_cache_mode", "force_generic_plan"),
+            ("lock_timeout", "2s"),
+            ("statement_timeout", "30s"),
+        ]);
+    Ok(PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(Duration::from_secs(5))
+        .connect_lazy_with(options))
+}
+
+/// Brings the schema up to date and makes the partitions of the coming week.
+///
+/// An older process beside a newer schema goes on: unknown applied migrations are no error.
+///
+/// # Errors
+/// When the database cannot be reached or a migration fails.
+pub async fn migrate(pool: &PgPool) -> Result<(), StoreError> {
+    let mut migrator = sqlx::migrate!("../migrations");
+    migrator.set_ignore_missing(true);
+    migrator.run(pool).await?;
+    create_partitions(pool).await
+}
+
+/// Makes the daily partitions up to a week ahead; harmless to repeat.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn create_partitions(pool: &PgPool) -> Result<(), StoreError> {
+    sqlx::query!("select create_partitions(7)").execute(pool).await?;
+    Ok(())
+}
+
+/// Whether the database answers.
+///
+/// # Errors
+/// Why it does not.
+pub async fn ping(pool: &PgPool) -> Result<(), StoreError> {
+    sqlx::query_scalar!("select 1 as one").fetch_one(pool).await?;
+    Ok(())
+}
+
+/// Who may move a receipt: its owner's instance at the epoch of its claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hold {
+    /// The receipt.
+    pub id: Uuid,
+    /// The fencing number of the claim.
+    pub epoch: i32,
+    /// The instance that claimed it.
+    pub owner: Uuid,
+}
+
+/// A duration as the milliseconds that SQL adds to `now()`.
+pub(crate) fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,95 @@
+//! From `waiting` to `queued`, within a destination's horizon; committed before anything is published.
+
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use super::StoreError;
+
+/// A receipt put into the horizon: what its message says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Queued {
+    /// The receipt.
+    pub id: Uuid,
+    /// The epoch its claim must find.
+    pub epoch: i32,
+    /// W3C trace context of its intake.
+    pub traceparent: String,
+    /// W3C trace state.
+    pub tracestate: Option<String>,
+}
+
+/// Queues up to `limit` due receipts of `destination` while fewer than `max_queued` are queued: due timers first
+/// (they were sent before), then first calls, earliest deadline first, then age.
+///
+/// The horizon's row is locked, so that relays take turns and the bound holds for all of them together.
+///
+/// # Errors
+/// When the database does not answer. What was queued all the same is found by the healer.
+pub async fn queue(pool: &PgPool, destination: &str, max_queued: i64, limit: i64) -> Result<Vec<Queued>, StoreError> {
+    let mut transaction = pool.begin().await?;
+    sqlx::query!(
+        "insert into horizons (destination) values ($1) on conflict do nothing",
+        destination
+    )
+    .execute(&mut *transaction)
+    .await?;
+    sqlx::query!(
+        "select put from horizons where destination = $1 for update",
+        destination
+    )
+    .fetch_one(&mut *transaction)
+    .await?;
+    let room = (max_queued - queued(&mut transaction, destination).await?).min(limit);
+    if room <= 0 {
+        return Ok(Vec::new());
+    }
+    let rows = sqlx::query_as!(
+        Queued,
+        r#"
+        with timers as materialized (
+            select id from work where destination = $1 and call_due_at <= now() order by call_due_at limit $2 for update skip locked
+        ), firsts as materialized (
+            select id from work where destination = $1 and first_call_key is not null order by first_call_key, id
+            limit greatest($2 - (select count(*) from timers), 0) for update skip locked
+        ), due as (
+            select id from timers union all select id from firsts
+        ), moved as (
+            update work set state = 'queued', epoch = epoch + 1, call_due_at = null, first_call_key = null, moved_at = now()
+            from due where work.id = due.id
+            returning work.id, work.epoch
+        ), counted as (
+            update horizons set put = put + (select count(*) from moved) where destination = $1
+        )
+        select m.id as "id!", m.epoch as "epoch!", r.traceparent as "traceparent!", r.tracestate
+        from moved m join receipts r on r.id = m.id
+        "#,
+        destination,
+        room,
+    )
+    .fetch_all(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(rows)
+}
+
+async fn queued(connection: &mut sqlx::PgConnection, destination: &str) -> Result<i64, StoreError> {
+    Ok(sqlx::query_scalar!(
+        r#"
+        select (put - (select coalesce(sum(taken), 0) from horizon_taken where destination = $1))::bigint as "queued!"
+        from horizons where destination = $1
+        "#,
+        destination
+    )
+    .fetch_optional(connection)
+    .await?
+    .unwrap_or(0))
+}
+
+/// How many receipts are queued for `destination`: two counters, no scan.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn depth(pool: &PgPool, destination: &str) -> Result<i64, StoreError> {
+    let mut connection = pool.acquire().await?;
+    queued(&mut connection, destination).await
+}

@@ -1,0 +1,22 @@
+//! Prometheus metrics of a process.
+
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+/// Installs the recorder of this process.
+///
+/// # Errors
+/// When there is one already.
+pub fn install() -> Result<PrometheusHandle, super::Error> {
+    PrometheusBuilder::new()
+        .set_buckets(&[
+            0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+        ])
+        .and_then(|builder| {
+            builder.set_buckets_for_metric(
+                Matcher::Suffix("_rows".to_owned()),
+                &[1.0, 4.0, 16.0, 64.0, 128.0, 256.0],
+            )
+        })
+        .and_then(|builder| builder.install_recorder())
+        .map_err(|error| super::Error(error.to_string()))
+}
