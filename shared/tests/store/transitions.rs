@@ -1,0 +1,254 @@
+//! The transition table, a test a row.
+
+use std::time::Duration;
+
+use shared::store::accept::{AcceptBatch, Accepted, Start};
+use shared::store::claim::{self, Dispatch, DispatchBatch};
+use shared::store::group::Batch;
+use shared::store::load::{self, Send};
+use shared::store::step::{Call, Standing, To};
+use shared::store::{Hold, heal, instances, operate, relay};
+use sqlx::PgPool;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{FISCAL, accept, given, moves, state, step, work};
+
+const ME: Uuid = Uuid::from_u128(1);
+const OTHER: Uuid = Uuid::from_u128(2);
+
+fn held(id: Uuid, epoch: i32) -> Hold {
+    Hold { id, epoch, owner: ME }
+}
+
+fn send() -> Send {
+    Send { call_id: "c1".into(), method: "POST".into(), path: "/v4".into(), headers: "[]".into(), body: Some(b"{}".to_vec()) }
+}
+
+async fn queued(pool: &PgPool) -> relay::Queued {
+    accept(pool, Start::FirstCall).await;
+    relay::queue(pool, FISCAL, 100, 100).await.unwrap().pop().unwrap()
+}
+
+async fn claims(pool: &PgPool, id: Uuid, epoch: i32, send: Option<Send>) -> Option<Hold> {
+    DispatchBatch(pool.clone()).commit(&[Dispatch { id, epoch, owner: ME, send }], false).await.unwrap()[0]
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn intake_gives_a_receipt_to_its_orchestrator_or_to_any(pool: PgPool) {
+    let owned = accept(&pool, Start::Owned(ME)).await;
+    assert_eq!(state(&pool, owned).await, "running");
+    assert_eq!(work(&pool, owned).await.unwrap().hold, held(owned, 1));
+    let waiting = accept(&pool, Start::Waiting).await;
+    assert_eq!(state(&pool, waiting).await, "waiting");
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn the_same_key_is_accepted_once(pool: PgPool) {
+    let batch = AcceptBatch(pool.clone());
+    let (first, mut twin) = (given("a", Start::Waiting), given("a", Start::Waiting));
+    let id = first.id;
+    assert_eq!(batch.commit(&[first], false).await.unwrap(), [Accepted::New]);
+    assert_eq!(batch.commit(std::slice::from_ref(&twin), false).await.unwrap(), [Accepted::Same(id)]);
+    twin.content_hash = [8; 32];
+    assert_eq!(batch.commit(&[twin], false).await.unwrap(), [Accepted::Other(id)]);
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn an_owner_goes_on_and_nobody_else(pool: PgPool) {
+    let id = accept(&pool, Start::Owned(ME)).await;
+    let mut success = step(held(id, 1), To::Own);
+    success.result = Some(r#"{"rules": {"ok": true}}"#.to_owned());
+    assert!(!moves(&pool, step(Hold { id, epoch: 1, owner: OTHER }, To::Own)).await, "another owner");
+    assert!(!moves(&pool, step(held(id, 2), To::Own)).await, "another epoch");
+    assert!(moves(&pool, success).await);
+    let work = work(&pool, id).await.unwrap();
+    assert_eq!((work.position, work.results.len()), (1, 1));
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn an_owner_lets_go_once(pool: PgPool) {
+    for to in [To::WaitInternal(Duration::ZERO), To::WaitCall(Duration::from_secs(9)), To::WaitFirstCall, To::Park] {
+        let id = accept(&pool, Start::Owned(ME)).await;
+        let expected = if to == To::Park { "parked" } else { "waiting" };
+        assert!(moves(&pool, step(held(id, 1), to.clone())).await);
+        assert_eq!(state(&pool, id).await, expected);
+        assert!(!moves(&pool, step(held(id, 1), to)).await, "it is the owner's no more");
+    }
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn an_owner_ends_a_receipt_once(pool: PgPool) {
+    for (to, name) in [(To::Registered, "registered"), (To::Rejected, "rejected")] {
+        let id = accept(&pool, Start::Owned(ME)).await;
+        assert!(moves(&pool, step(held(id, 1), to.clone())).await);
+        assert_eq!(state(&pool, id).await, name);
+        assert!(work(&pool, id).await.is_none(), "what is final leaves work");
+        assert!(!moves(&pool, step(held(id, 1), to)).await);
+    }
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn internal_work_is_claimed_when_it_is_due_and_by_one(pool: PgPool) {
+    let due = accept(&pool, Start::Waiting).await;
+    let later = accept(&pool, Start::Owned(ME)).await;
+    assert!(moves(&pool, step(held(later, 1), To::WaitInternal(Duration::from_secs(60)))).await);
+    assert_eq!(claim::internal(&pool, ME, 10).await.unwrap(), [due]);
+    assert!(claim::internal(&pool, OTHER, 10).await.unwrap().is_empty());
+    assert_eq!(work(&pool, due).await.unwrap().hold, held(due, 2));
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn the_horizon_bounds_what_is_queued_and_counts_what_is_taken(pool: PgPool) {
+    for _ in 0..5 {
+        accept(&pool, Start::FirstCall).await;
+    }
+    let queued = relay::queue(&pool, FISCAL, 3, 100).await.unwrap();
+    assert_eq!(queued.len(), 3);
+    assert!(relay::queue(&pool, FISCAL, 3, 100).await.unwrap().is_empty(), "no room");
+    assert_eq!(state(&pool, queued[0].id).await, "queued");
+    assert!(claims(&pool, queued[0].id, queued[0].epoch, None).await.is_some());
+    assert_eq!(relay::depth(&pool, FISCAL).await.unwrap(), 2);
+    assert_eq!(relay::queue(&pool, FISCAL, 3, 100).await.unwrap().len(), 1);
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_timer_is_queued_when_it_is_due_and_a_deadline_goes_first(pool: PgPool) {
+    let timer = accept(&pool, Start::Owned(ME)).await;
+    assert!(moves(&pool, step(held(timer, 1), To::WaitCall(Duration::from_secs(60)))).await);
+    accept(&pool, Start::FirstCall).await;
+    let mut urgent = given("urgent", Start::FirstCall);
+    urgent.deadline = Some(OffsetDateTime::now_utc() + Duration::from_secs(3600));
+    let id = urgent.id;
+    AcceptBatch(pool.clone()).commit(&[urgent], false).await.unwrap();
+    let first = relay::queue(&pool, FISCAL, 100, 1).await.unwrap();
+    assert_eq!(first[0].id, id);
+    assert_eq!(relay::queue(&pool, FISCAL, 100, 100).await.unwrap().len(), 1, "the timer is not due");
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_dispatcher_claims_with_the_messages_epoch_and_once(pool: PgPool) {
+    let message = queued(&pool).await;
+    assert!(claims(&pool, message.id, message.epoch - 1, None).await.is_none(), "stale");
+    let hold = claims(&pool, message.id, message.epoch, Some(send())).await.unwrap();
+    assert_eq!(hold, held(message.id, message.epoch + 1));
+    assert!(claims(&pool, message.id, message.epoch, None).await.is_none(), "doubled");
+    assert!(work(&pool, message.id).await.unwrap().standing.unresolved, "sent or not, nobody knows yet");
+    assert_eq!(load::record(&pool, message.id, "c1").await.unwrap().send, Some(send()));
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_claim_of_unknown_fate_is_found_again(pool: PgPool) {
+    let message = queued(&pool).await;
+    let item = Dispatch { id: message.id, epoch: message.epoch, owner: ME, send: None };
+    let batch = DispatchBatch(pool.clone());
+    let first = batch.commit(std::slice::from_ref(&item), false).await.unwrap();
+    assert_eq!(batch.commit(&[item], true).await.unwrap(), first);
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_step_of_unknown_fate_is_found_again_and_its_calls_stand_once(pool: PgPool) {
+    let batch = shared::store::step::StepBatch(pool.clone());
+    for to in [To::WaitCall(Duration::ZERO), To::Park, To::Registered] {
+        let id = accept(&pool, Start::Owned(ME)).await;
+        let mut step = step(held(id, 1), to);
+        step.calls = vec![call("success", Some("{}"))];
+        assert_eq!(batch.commit(std::slice::from_ref(&step), false).await.unwrap(), [true]);
+        assert_eq!(batch.commit(&[step], true).await.unwrap(), [true]);
+        let calls = shared::store::read::history(&pool, id, OffsetDateTime::now_utc()).await.unwrap();
+        assert_eq!(calls.len(), 1);
+    }
+}
+
+fn call(outcome: &'static str, value: Option<&str>) -> Call {
+    Call {
+        id: Uuid::now_v7(),
+        stage: "register".into(),
+        request: "send".into(),
+        attempt: 1,
+        call_id: "c1".into(),
+        started_at: OffsetDateTime::now_utc(),
+        duration: Duration::from_millis(3),
+        outcome,
+        status: Some(200),
+        error: None,
+        retry_after_s: None,
+        registers: true,
+        value: value.map(str::to_owned),
+    }
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn what_was_answered_is_kept_though_the_step_came_too_late(pool: PgPool) {
+    let message = queued(&pool).await;
+    let hold = claims(&pool, message.id, message.epoch, Some(send())).await.unwrap();
+    assert_eq!(heal::take_over_calls(&pool, ME).await.unwrap(), 1);
+    let mut late = step(hold, To::Own);
+    late.calls = vec![call("success", Some(r#"{"uuid": "u"}"#))];
+    assert!(!moves(&pool, late).await);
+    assert_eq!(load::record(&pool, message.id, "c1").await.unwrap().value.as_deref(), Some(r#"{"uuid": "u"}"#));
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_lost_message_is_queued_again_and_the_old_one_is_stale(pool: PgPool) {
+    let message = queued(&pool).await;
+    assert_eq!(heal::requeue_lost(&pool, OTHER, FISCAL, Duration::from_secs(60)).await.unwrap(), 0, "too young");
+    assert_eq!(heal::requeue_lost(&pool, OTHER, FISCAL, Duration::ZERO).await.unwrap(), 1);
+    assert_eq!(relay::depth(&pool, FISCAL).await.unwrap(), 0);
+    assert!(claims(&pool, message.id, message.epoch, None).await.is_none());
+    assert_eq!(relay::queue(&pool, FISCAL, 10, 10).await.unwrap()[0].epoch, message.epoch + 2);
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn the_dead_lose_internal_work_first_and_open_calls_stay_unresolved(pool: PgPool) {
+    instances::register(&pool, ME, "test").await.unwrap();
+    let running = accept(&pool, Start::Owned(ME)).await;
+    let others = accept(&pool, Start::Owned(OTHER)).await;
+    let message = queued(&pool).await;
+    claims(&pool, message.id, message.epoch, Some(send())).await.unwrap();
+
+    assert_eq!(heal::take_over_internal(&pool, ME).await.unwrap(), 1);
+    assert!(!instances::beat(&pool, ME).await.unwrap(), "the dead learn of it");
+    assert_eq!(state(&pool, running).await, "waiting");
+    assert_eq!(state(&pool, others).await, "running");
+    assert_eq!(state(&pool, message.id).await, "dispatching");
+    let mut unlisted = heal::unlisted_owners(&pool).await.unwrap();
+    unlisted.sort();
+    assert_eq!(unlisted, [ME, OTHER]);
+
+    assert_eq!(heal::take_over_calls(&pool, ME).await.unwrap(), 1);
+    let work = work(&pool, message.id).await.unwrap();
+    assert!(work.standing.unresolved);
+    assert!(!moves(&pool, step(held(running, 1), To::Own)).await, "the dead write nothing");
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn an_operator_cancels_what_nobody_has_and_nothing_unresolved(pool: PgPool) {
+    let waiting = accept(&pool, Start::Waiting).await;
+    assert!(operate::cancel(&pool, waiting, "by hand").await.unwrap());
+    assert_eq!(state(&pool, waiting).await, "cancelled");
+    assert!(!operate::cancel(&pool, waiting, "twice").await.unwrap());
+
+    let message = queued(&pool).await;
+    assert!(operate::cancel(&pool, message.id, "by hand").await.unwrap());
+    assert_eq!(relay::depth(&pool, FISCAL).await.unwrap(), 0);
+
+    let running = accept(&pool, Start::Owned(ME)).await;
+    assert!(!operate::cancel(&pool, running, "in work").await.unwrap());
+    for standing in [Standing { unresolved: true, registered: false }, Standing { unresolved: false, registered: true }] {
+        let id = accept(&pool, Start::Owned(ME)).await;
+        let mut parked = step(held(id, 1), To::Park);
+        parked.standing = standing;
+        assert!(moves(&pool, parked).await);
+        assert!(!operate::cancel(&pool, id, "too early").await.unwrap());
+    }
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn an_operator_releases_what_is_parked_and_nothing_else(pool: PgPool) {
+    let id = accept(&pool, Start::Owned(ME)).await;
+    assert!(!operate::release(&pool, id, true).await.unwrap());
+    assert!(moves(&pool, step(held(id, 1), To::Park)).await);
+    assert!(operate::release(&pool, id, true).await.unwrap());
+    assert_eq!(relay::queue(&pool, FISCAL, 10, 10).await.unwrap()[0].id, id);
+}
