@@ -1,1 +1,9 @@
-//! Placeholder.
+//! Takes handed-off receipts to external APIs, inside their limits.
+//!
+//! In the order of the flow: [`consumer`] reads a destination's queue, [`gate`] says when a call may be made,
+//! [`dispatch`] claims, acknowledges, calls and commits the outcome. [`app`] puts them together.
+
+pub mod app;
+pub mod consumer;
+pub mod dispatch;
+pub mod gate;

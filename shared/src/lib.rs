@@ -6,5 +6,8 @@
 pub mod configuration;
 pub mod handoff;
 pub mod life;
+pub mod pipeline;
+pub mod receipt;
+pub mod stage;
 pub mod store;
 pub mod telemetry;

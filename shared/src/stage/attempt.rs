@@ -11,9 +11,11 @@ use uuid::Uuid;
 
 use super::endpoint::{Admission, Endpoints};
 use crate::life::Heart;
-use crate::pipeline::{Effect, Exchange, Pipeline, Rendered, Request, Stage, Subject, Target, To, Verdict, call_id, constrain};
-use crate::store::step::{Call, Standing};
+use crate::pipeline::{
+    Effect, Exchange, Pipeline, Rendered, Request, Stage, Subject, Target, To, Verdict, call_id, constrain,
+};
 use crate::store::load::{self, Record, Send, Work};
+use crate::store::step::{Call, Standing};
 use crate::store::{StoreError, claim};
 use crate::telemetry::TraceContext;
 
@@ -63,7 +65,12 @@ pub enum Abandoned {
 #[must_use]
 pub fn subject(work: &Work, pipeline: &Pipeline) -> Subject {
     let before = &pipeline.stages[..work.position.min(pipeline.stages.len())];
-    let results = work.results.iter().filter(|(stage, _)| before.iter().any(|known| known.name == *stage)).cloned().collect();
+    let results = work
+        .results
+        .iter()
+        .filter(|(stage, _)| before.iter().any(|known| known.name == *stage))
+        .cloned()
+        .collect();
     Subject::new(Arc::clone(&work.content), results)
 }
 
@@ -74,7 +81,15 @@ pub fn key(work: &Work, stage: &Stage, request: &Request, item: Option<usize>) -
         To::Service(name) | To::Destination(name) => name,
     };
     let n = u32::try_from(work.counters.reissues).unwrap_or_default();
-    call_id(target, &stage.name, &request.name, &work.merchant, &work.external_id, item, n)
+    call_id(
+        target,
+        &stage.name,
+        &request.name,
+        &work.merchant,
+        &work.external_id,
+        item,
+        n,
+    )
 }
 
 /// The bytes of the stage's request that registers, rendered or as they were stored, if it is the stage's only request:
@@ -83,8 +98,12 @@ pub fn key(work: &Work, stage: &Stage, request: &Request, item: Option<usize>) -
 /// # Errors
 /// When the record cannot be read. A request that cannot be rendered is none: the attempt finds it out again.
 pub async fn opening(pool: &PgPool, work: &Work, pipeline: &Pipeline) -> Result<Option<Send>, StoreError> {
-    let Some(stage) = pipeline.stages.get(work.position) else { return Ok(None) };
-    let (Some(request), 1) = (stage.registers(), stage.requests.len()) else { return Ok(None) };
+    let Some(stage) = pipeline.stages.get(work.position) else {
+        return Ok(None);
+    };
+    let (Some(request), 1) = (stage.registers(), stage.requests.len()) else {
+        return Ok(None);
+    };
     let call_id = key(work, stage, request, None);
     if repeats(work) {
         let record = load::record(pool, work.hold.id, &call_id).await?;
@@ -97,7 +116,10 @@ pub async fn opening(pool: &PgPool, work: &Work, pipeline: &Pipeline) -> Result<
     if !(stage.runs(&subject).unwrap_or(false) && request.runs(&subject).unwrap_or(false)) {
         return Ok(None);
     }
-    Ok(request.render(&subject, &call_id, None).ok().map(|rendered| bytes(&call_id, &rendered)))
+    Ok(request
+        .render(&subject, &call_id, None)
+        .ok()
+        .map(|rendered| bytes(&call_id, &rendered)))
 }
 
 fn repeats(work: &Work) -> bool {
@@ -132,8 +154,14 @@ pub async fn run(attempt: &Attempt<'_>, work: &Work, stage: &Stage, subject: &mu
     let mut calls = Vec::new();
     let mut standing = work.standing;
     let verdict = requests(attempt, work, stage, subject, &mut calls, &mut standing).await?;
-    let result = matches!(verdict, Verdict::Success { .. }).then(|| subject.stage_result(&stage.name));
-    Ok(Ended { verdict, result, standing, calls, duration: begun.elapsed() })
+    let result = matches!(verdict, Verdict::Success { .. }).then(|| subject.close_stage(&stage.name));
+    Ok(Ended {
+        verdict,
+        result,
+        standing,
+        calls,
+        duration: begun.elapsed(),
+    })
 }
 
 async fn requests(
@@ -144,11 +172,18 @@ async fn requests(
     calls: &mut Vec<Call>,
     standing: &mut Standing,
 ) -> Result<Verdict, Abandoned> {
-    let park = |error: &dyn std::fmt::Display| Verdict::Park { reason: format!("{}: {error}", stage.name) };
+    let park = |error: &dyn std::fmt::Display| Verdict::Park {
+        reason: format!("{}: {error}", stage.name),
+    };
     let mut registered = false;
     match stage.runs(subject) {
         Ok(true) => {}
-        Ok(false) => return Ok(Verdict::Success { value: "{}".to_owned(), registered: false }),
+        Ok(false) => {
+            return Ok(Verdict::Success {
+                value: "{}".to_owned(),
+                registered: false,
+            });
+        }
         Err(error) => return Ok(park(&error)),
     }
     for request in &stage.requests {
@@ -162,9 +197,19 @@ async fn requests(
             Err(error) => return Ok(park(&error)),
         };
         let value = if let Some(items) = items {
-            let shared: &Subject = subject;
-            let made: Vec<_> = stream::iter(items.iter().enumerate())
-                .map(|(n, item)| one(attempt, work, stage, request, shared, Some((n, item)), *standing))
+            let (shared, before): (&Subject, Standing) = (subject, *standing);
+            let made: Vec<_> = stream::iter(0..items.len())
+                .map(|n| {
+                    one(
+                        attempt,
+                        work,
+                        stage,
+                        request,
+                        shared,
+                        Some((n, items[n].as_str())),
+                        before,
+                    )
+                })
                 .buffered(request.parallel.max(1))
                 .collect()
                 .await;
@@ -194,10 +239,13 @@ async fn requests(
                 other => return Ok(other),
             }
         };
-        subject.set_request_result(&stage.name, &request.name, &value);
+        subject.set_request_result(&request.name, &value);
     }
     standing.registered |= registered;
-    Ok(Verdict::Success { value: "{}".to_owned(), registered })
+    Ok(Verdict::Success {
+        value: "{}".to_owned(),
+        registered,
+    })
 }
 
 type Made = (Verdict, Option<Call>, Standing);
@@ -208,7 +256,7 @@ async fn one(
     stage: &Stage,
     request: &Request,
     subject: &Subject,
-    item: Option<(usize, &String)>,
+    item: Option<(usize, &str)>,
     standing: Standing,
 ) -> Result<Made, Abandoned> {
     let park = |reason: String| Ok((Verdict::Park { reason }, None, standing));
@@ -221,14 +269,26 @@ async fn one(
     let prepared = if registers {
         match prepare(attempt, work, &call_id, || request.render(subject, &call_id, None)).await? {
             Prepared::Known(value) => {
-                let verdict = Verdict::Success { value, registered: request.success_registers() };
-                return Ok((verdict, None, Standing { unresolved: false, ..standing }));
+                let verdict = Verdict::Success {
+                    value,
+                    registered: request.success_registers(),
+                };
+                return Ok((
+                    verdict,
+                    None,
+                    Standing {
+                        unresolved: false,
+                        ..standing
+                    },
+                ));
             }
             Prepared::Bytes(rendered) => Ok(rendered),
             Prepared::Unrenderable(reason) => Err(reason),
         }
     } else {
-        request.render(subject, &call_id, item.map(|(_, item)| item.as_str())).map_err(|error| error.to_string())
+        request
+            .render(subject, &call_id, item.map(|(_, item)| item))
+            .map_err(|error| error.to_string())
     };
     let rendered = match prepared {
         Ok(rendered) => rendered,
@@ -250,21 +310,37 @@ async fn one(
     let trace = attempt.trace.of(&span);
     let started_at = OffsetDateTime::now_utc();
     let begun = Instant::now();
-    let exchange = attempt.endpoints.call(endpoint, &rendered, &call_id, &trace, request.timeout).instrument(span.clone()).await;
+    let exchange = attempt
+        .endpoints
+        .call(endpoint, &rendered, &call_id, &trace, request.timeout)
+        .instrument(span.clone())
+        .await;
     drop(permit);
 
-    let verdict = request.judge(subject, &call_id, item.map(|(_, item)| item.as_str()), &exchange);
+    let verdict = request.judge(subject, &call_id, item.map(|(_, item)| item), &exchange);
     let undeclared = u32::try_from(work.counters.undeclared).unwrap_or_default();
     let outcome = name(&verdict);
     // Whatever this call came to, an earlier one that nobody knows about stays unresolved until one succeeds.
     let after = match (&verdict, registers) {
-        (Verdict::Success { .. } | Verdict::Reissue { .. }, true) => Standing { unresolved: false, ..standing },
-        (Verdict::Unknown { .. }, true) => Standing { unresolved: true, ..standing },
+        (Verdict::Success { .. } | Verdict::Reissue { .. }, true) => Standing {
+            unresolved: false,
+            ..standing
+        },
+        (Verdict::Unknown { .. }, true) => Standing {
+            unresolved: true,
+            ..standing
+        },
         _ => standing,
     };
     let (status, error) = match &exchange {
-        Exchange::Answered { status, complete: true, .. } => (Some(*status), None),
-        Exchange::Answered { status, complete: false, .. } => (Some(*status), Some("the body broke off".to_owned())),
+        Exchange::Answered {
+            status, complete: true, ..
+        } => (Some(*status), None),
+        Exchange::Answered {
+            status,
+            complete: false,
+            ..
+        } => (Some(*status), Some("the body broke off".to_owned())),
         Exchange::NotSent { error } | Exchange::Lost { error } => (None, Some(error.clone())),
     };
     span.record("chekhov.outcome", outcome);
@@ -274,7 +350,8 @@ async fn one(
     if outcome != "success" && outcome != "poll" {
         span.record("otel.status_code", "ERROR");
     }
-    metrics::histogram!("chekhov_call_seconds", "endpoint" => endpoint.name.clone(), "outcome" => outcome).record(begun.elapsed());
+    metrics::histogram!("chekhov_call_seconds", "endpoint" => endpoint.name.clone(), "outcome" => outcome)
+        .record(begun.elapsed());
     let call = Call {
         id: Uuid::now_v7(),
         stage: stage.name.clone(),
@@ -297,7 +374,13 @@ async fn one(
         },
     };
     let nobody_declared = matches!(verdict, Verdict::Undeclared { .. });
-    let verdict = match constrain(verdict, request.effect, standing.unresolved, standing.registered, undeclared) {
+    let verdict = match constrain(
+        verdict,
+        request.effect,
+        standing.unresolved,
+        standing.registered,
+        undeclared,
+    ) {
         Verdict::Retry { reason, .. } if nobody_declared => Verdict::Undeclared { reason },
         verdict => verdict,
     };
@@ -321,9 +404,16 @@ async fn prepare<E: std::fmt::Display>(
     render: impl FnOnce() -> Result<Rendered, E>,
 ) -> Result<Prepared, Abandoned> {
     if let Some(send) = attempt.opened.as_ref().filter(|send| send.call_id == call_id) {
-        return Ok(rendered(send).map_or_else(|| Prepared::Unrenderable("the stored request cannot be read".to_owned()), Prepared::Bytes));
+        return Ok(rendered(send).map_or_else(
+            || Prepared::Unrenderable("the stored request cannot be read".to_owned()),
+            Prepared::Bytes,
+        ));
     }
-    let record = if repeats(work) { load::record(attempt.pool, work.hold.id, call_id).await? } else { Record::default() };
+    let record = if repeats(work) {
+        load::record(attempt.pool, work.hold.id, call_id).await?
+    } else {
+        Record::default()
+    };
     if let Some(value) = record.value {
         return Ok(Prepared::Known(value));
     }
@@ -337,7 +427,10 @@ async fn prepare<E: std::fmt::Display>(
     if !claim::open_call(attempt.pool, work.hold, &send).await? {
         return Err(Abandoned::Fenced);
     }
-    Ok(rendered(&send).map_or_else(|| Prepared::Unrenderable("the stored request cannot be read".to_owned()), Prepared::Bytes))
+    Ok(rendered(&send).map_or_else(
+        || Prepared::Unrenderable("the stored request cannot be read".to_owned()),
+        Prepared::Bytes,
+    ))
 }
 
 fn target(request: &Request) -> String {

@@ -39,14 +39,20 @@ pub struct Endpoints {
 /// Lets a call pass when its time has come: an internal service's concurrency, or a destination's gate.
 pub trait Admission: Send + Sync {
     /// Waits until a call to `endpoint` may be made; what it returns is held for the call's duration.
-    fn admit<'a>(&'a self, endpoint: &'a Endpoint) -> Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>> + Send + 'a>>;
+    fn admit<'a>(
+        &'a self,
+        endpoint: &'a Endpoint,
+    ) -> Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>> + Send + 'a>>;
 }
 
 /// The admission of internal services: so many requests at once.
 pub struct Concurrency;
 
 impl Admission for Concurrency {
-    fn admit<'a>(&'a self, endpoint: &'a Endpoint) -> Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>> + Send + 'a>> {
+    fn admit<'a>(
+        &'a self,
+        endpoint: &'a Endpoint,
+    ) -> Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>> + Send + 'a>> {
         // The semaphore is never closed, so there is always a permit in the end.
         Box::pin(async { Arc::clone(&endpoint.concurrency).acquire_owned().await.ok() })
     }
@@ -76,14 +82,25 @@ impl Endpoints {
         let mut services = BTreeMap::new();
         for (name, service) in &configuration.service {
             let headers = headers(&format!("service.{name}"), &service.headers)?;
-            services.insert(name.clone(), Endpoint::new(name, &service.url, service.timeout, headers, service.concurrency));
+            services.insert(
+                name.clone(),
+                Endpoint::new(name, &service.url, service.timeout, headers, service.concurrency),
+            );
         }
         let mut destinations = BTreeMap::new();
         for (name, api) in &configuration.destination {
             let headers = headers(&format!("destination.{name}"), &api.headers)?;
-            destinations.insert(name.clone(), Endpoint::new(name, &api.url, api.timeout, headers, api.concurrency));
+            destinations.insert(
+                name.clone(),
+                Endpoint::new(name, &api.url, api.timeout, headers, api.concurrency),
+            );
         }
-        Ok(Self { client, services, destinations, sent_at })
+        Ok(Self {
+            client,
+            services,
+            destinations,
+            sent_at,
+        })
     }
 
     /// The endpoint of a request; `None` if the configuration has it no more.
@@ -96,14 +113,27 @@ impl Endpoints {
     }
 
     /// Makes one call. It ends within the endpoint's timeout.
-    pub async fn call(&self, endpoint: &Endpoint, request: &Rendered, call_id: &str, trace: &TraceContext, timeout: Option<Duration>) -> Exchange {
+    pub async fn call(
+        &self,
+        endpoint: &Endpoint,
+        request: &Rendered,
+        call_id: &str,
+        trace: &TraceContext,
+        timeout: Option<Duration>,
+    ) -> Exchange {
         let url = match Url::parse(&format!("{}{}", endpoint.url, request.path_and_query)) {
             Ok(url) => url,
-            Err(error) => return Exchange::NotSent { error: format!("the URL cannot be used: {error}") },
+            Err(error) => {
+                return Exchange::NotSent {
+                    error: format!("the URL cannot be used: {error}"),
+                };
+            }
         };
         let mut headers = endpoint.headers.clone();
         if let Err(error) = self.add(&mut headers, request, call_id, trace) {
-            return Exchange::NotSent { error: error.to_string() };
+            return Exchange::NotSent {
+                error: error.to_string(),
+            };
         }
         let mut builder = self.client.request(request.method.clone(), url).headers(headers);
         if let Some(body) = &request.body {
@@ -111,11 +141,19 @@ impl Endpoints {
         }
         match tokio::time::timeout(timeout.unwrap_or(endpoint.timeout), exchange(builder)).await {
             Ok(exchange) => exchange,
-            Err(_) => Exchange::Lost { error: "no complete answer in time".to_owned() },
+            Err(_) => Exchange::Lost {
+                error: "no complete answer in time".to_owned(),
+            },
         }
     }
 
-    fn add(&self, headers: &mut HeaderMap, request: &Rendered, call_id: &str, trace: &TraceContext) -> Result<(), Error> {
+    fn add(
+        &self,
+        headers: &mut HeaderMap,
+        request: &Rendered,
+        call_id: &str,
+        trace: &TraceContext,
+    ) -> Result<(), Error> {
         let bad = |name: &str| Error(format!("header {name} cannot be sent"));
         let mut put = |name: &str, value: &str| -> Result<(), Error> {
             let value = HeaderValue::from_str(value).map_err(|_| bad(name))?;
@@ -169,7 +207,12 @@ async fn exchange(request: reqwest::RequestBuilder) -> Exchange {
             Ok(Some(_)) | Err(_) => break false,
         }
     };
-    Exchange::Answered { status, headers, body: if complete { body.freeze() } else { Bytes::new() }, complete }
+    Exchange::Answered {
+        status,
+        headers,
+        body: if complete { body.freeze() } else { Bytes::new() },
+        complete,
+    }
 }
 
 /// The innermost cause, without the URL: a path may carry an id of a receipt.
@@ -178,7 +221,11 @@ fn cause(error: &reqwest::Error) -> String {
     while let Some(source) = inner.source() {
         inner = source;
     }
-    if std::ptr::addr_eq(inner, error) { "the request failed".to_owned() } else { inner.to_string() }
+    if std::ptr::addr_eq(inner, error) {
+        "the request failed".to_owned()
+    } else {
+        inner.to_string()
+    }
 }
 
 fn headers(place: &str, given: &BTreeMap<String, Secret>) -> Result<HeaderMap, Error> {

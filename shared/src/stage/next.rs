@@ -19,21 +19,38 @@ pub enum Holder<'a> {
 /// The destination of the stage at `position` or of the first external one after it, or ''.
 #[must_use]
 pub fn bound_for(pipeline: &Pipeline, position: usize) -> &str {
-    pipeline.stages.iter().skip(position).find_map(destination).unwrap_or_default()
+    pipeline
+        .stages
+        .iter()
+        .skip(position)
+        .find_map(destination)
+        .unwrap_or_default()
 }
 
 /// The step that follows from how an attempt ended. `jitter` is from 0 to 1.
 #[must_use]
 pub fn step(work: &Work, pipeline: &Pipeline, stage: &Stage, ended: Ended, holder: Holder<'_>, jitter: f64) -> Step {
-    let mut counters = Counters { attempt: work.counters.attempt + 1, ..work.counters };
+    let mut counters = Counters {
+        attempt: work.counters.attempt + 1,
+        ..work.counters
+    };
     counters.spent_ms += millis(ended.duration);
-    let waits = |delay: Duration| if destination(stage).is_some() { To::WaitCall(delay) } else { To::WaitInternal(delay) };
+    let waits = |delay: Duration| {
+        if destination(stage).is_some() {
+            To::WaitCall(delay)
+        } else {
+            To::WaitInternal(delay)
+        }
+    };
     let mut position = work.position;
     let mut reason = super::attempt::reason(&ended.verdict);
     let to = match ended.verdict {
         Verdict::Success { .. } => {
             position += 1;
-            counters = Counters { reissues: work.counters.reissues, ..Counters::default() };
+            counters = Counters {
+                reissues: work.counters.reissues,
+                ..Counters::default()
+            };
             forward(pipeline, position, holder)
         }
         Verdict::Retry { after, .. } => {
@@ -51,7 +68,11 @@ pub fn step(work: &Work, pipeline: &Pipeline, stage: &Stage, ended: Ended, holde
         }
         Verdict::Poll { .. } => {
             // A poll's delays are even: the answer is on its way, and no herd has to be spread.
-            let backoff = stage.requests.iter().find_map(|request| request.poll.as_ref()).unwrap_or(&stage.retry);
+            let backoff = stage
+                .requests
+                .iter()
+                .find_map(|request| request.poll.as_ref())
+                .unwrap_or(&stage.retry);
             let delay = backoff.delay(count(counters.polls), 1.0);
             counters.polls += 1;
             counters.failures = 0;
@@ -59,7 +80,11 @@ pub fn step(work: &Work, pipeline: &Pipeline, stage: &Stage, ended: Ended, holde
         }
         Verdict::Reissue { stage: back, .. } => {
             let delay = stage.retry.delay(count(counters.reissues), jitter);
-            counters = Counters { reissues: counters.reissues + 1, spent_ms: counters.spent_ms, ..Counters::default() };
+            counters = Counters {
+                reissues: counters.reissues + 1,
+                spent_ms: counters.spent_ms,
+                ..Counters::default()
+            };
             position = back;
             let waits = |delay| match pipeline.stages.get(back).and_then(destination) {
                 Some(_) => To::WaitCall(delay),
@@ -119,7 +144,11 @@ fn charge(
 ) -> To {
     counters.spent_ms += millis(delay);
     if counters.spent_ms > millis(stage.retry.budget) {
-        *reason = Some(format!("the retry budget of stage {} is used up; last: {}", stage.name, reason.take().unwrap_or_default()));
+        *reason = Some(format!(
+            "the retry budget of stage {} is used up; last: {}",
+            stage.name,
+            reason.take().unwrap_or_default()
+        ));
         return To::Park;
     }
     waits(delay)

@@ -37,7 +37,8 @@ impl Versions {
     /// # Errors
     /// When the database does not answer.
     pub async fn start(pool: PgPool, current: Pipeline) -> Result<Self, StoreError> {
-        let source = serde_json::to_string(&current.source).map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        let source =
+            serde_json::to_string(&current.source).map_err(|error| StoreError::Unavailable(error.to_string()))?;
         pipelines::store(&pool, &current.version, &current.name, &source).await?;
         let current = Arc::new(current);
         let known = Mutex::new(HashMap::from([(current.version.clone(), Arc::clone(&current))]));
@@ -58,11 +59,19 @@ impl Versions {
         if let Some(pipeline) = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(version) {
             return Ok(Arc::clone(pipeline));
         }
-        let unusable = |detail: String| Error::Unusable { version: version.to_owned(), detail };
-        let source = pipelines::source(&self.pool, version).await?.ok_or_else(|| unusable("is not stored".to_owned()))?;
+        let unusable = |detail: String| Error::Unusable {
+            version: version.to_owned(),
+            detail,
+        };
+        let source = pipelines::source(&self.pool, version)
+            .await?
+            .ok_or_else(|| unusable("is not stored".to_owned()))?;
         let source: Source = serde_json::from_str(&source).map_err(|error| unusable(error.to_string()))?;
         let pipeline = Arc::new(Pipeline::compile(source).map_err(|mistakes| unusable(mistakes.to_string()))?);
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(version.to_owned(), Arc::clone(&pipeline));
+        self.known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(version.to_owned(), Arc::clone(&pipeline));
         Ok(pipeline)
     }
 }

@@ -37,7 +37,11 @@ async fn one_bad_row_harms_no_neighbour(pool: PgPool) {
 async fn two_steps_of_one_receipt_are_two_batches(pool: PgPool) {
     let group = Group::start(StepBatch(pool.clone()));
     let id = accept(&pool, Start::Owned(ME)).await;
-    let hold = Hold { id, epoch: 1, owner: ME };
+    let hold = Hold {
+        id,
+        epoch: 1,
+        owner: ME,
+    };
     let (first, second) = tokio::join!(group.commit(step(hold, To::Park)), group.commit(step(hold, To::Park)));
     assert!(first.unwrap());
     assert!(!second.unwrap(), "the second finds it moved");
@@ -49,11 +53,23 @@ async fn two_writers_of_the_same_rows_never_lock_each_other_for_good(pool: PgPoo
     for _ in 0..50 {
         ids.push(accept(&pool, Start::Owned(ME)).await);
     }
-    let writers = [Group::start(StepBatch(pool.clone())), Group::start(StepBatch(pool.clone()))];
+    let writers = [
+        Group::start(StepBatch(pool.clone())),
+        Group::start(StepBatch(pool.clone())),
+    ];
     let mut steps = Vec::new();
     for (n, id) in ids.iter().chain(ids.iter().rev()).enumerate() {
-        let (group, hold) = (writers[n / 50].clone(), Hold { id: *id, epoch: 1, owner: ME });
-        steps.push(tokio::spawn(async move { group.commit(step(hold, To::Registered)).await.unwrap() }));
+        let (group, hold) = (
+            writers[n / 50].clone(),
+            Hold {
+                id: *id,
+                epoch: 1,
+                owner: ME,
+            },
+        );
+        steps.push(tokio::spawn(async move {
+            group.commit(step(hold, To::Registered)).await.unwrap()
+        }));
     }
     let mut moved = 0;
     for done in steps {

@@ -33,7 +33,10 @@ fn given(external_id: &str, start: Start) -> Accept {
 async fn accept(pool: &PgPool, start: Start) -> Uuid {
     let item = given(&Uuid::now_v7().to_string(), start);
     let id = item.id;
-    assert_eq!(AcceptBatch(pool.clone()).commit(&[item], false).await.unwrap(), [Accepted::New]);
+    assert_eq!(
+        AcceptBatch(pool.clone()).commit(&[item], false).await.unwrap(),
+        [Accepted::New]
+    );
     id
 }
 

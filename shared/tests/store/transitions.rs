@@ -22,7 +22,13 @@ fn held(id: Uuid, epoch: i32) -> Hold {
 }
 
 fn send() -> Send {
-    Send { call_id: "c1".into(), method: "POST".into(), path: "/v4".into(), headers: "[]".into(), body: Some(b"{}".to_vec()) }
+    Send {
+        call_id: "c1".into(),
+        method: "POST".into(),
+        path: "/v4".into(),
+        headers: "[]".into(),
+        body: Some(b"{}".to_vec()),
+    }
 }
 
 async fn queued(pool: &PgPool) -> relay::Queued {
@@ -31,7 +37,18 @@ async fn queued(pool: &PgPool) -> relay::Queued {
 }
 
 async fn claims(pool: &PgPool, id: Uuid, epoch: i32, send: Option<Send>) -> Option<Hold> {
-    DispatchBatch(pool.clone()).commit(&[Dispatch { id, epoch, owner: ME, send }], false).await.unwrap()[0]
+    DispatchBatch(pool.clone())
+        .commit(
+            &[Dispatch {
+                id,
+                epoch,
+                owner: ME,
+                send,
+            }],
+            false,
+        )
+        .await
+        .unwrap()[0]
 }
 
 #[sqlx::test(migrations = "../migrations")]
@@ -49,7 +66,10 @@ async fn the_same_key_is_accepted_once(pool: PgPool) {
     let (first, mut twin) = (given("a", Start::Waiting), given("a", Start::Waiting));
     let id = first.id;
     assert_eq!(batch.commit(&[first], false).await.unwrap(), [Accepted::New]);
-    assert_eq!(batch.commit(std::slice::from_ref(&twin), false).await.unwrap(), [Accepted::Same(id)]);
+    assert_eq!(
+        batch.commit(std::slice::from_ref(&twin), false).await.unwrap(),
+        [Accepted::Same(id)]
+    );
     twin.content_hash = [8; 32];
     assert_eq!(batch.commit(&[twin], false).await.unwrap(), [Accepted::Other(id)]);
 }
@@ -59,7 +79,21 @@ async fn an_owner_goes_on_and_nobody_else(pool: PgPool) {
     let id = accept(&pool, Start::Owned(ME)).await;
     let mut success = step(held(id, 1), To::Own);
     success.result = Some(r#"{"rules": {"ok": true}}"#.to_owned());
-    assert!(!moves(&pool, step(Hold { id, epoch: 1, owner: OTHER }, To::Own)).await, "another owner");
+    assert!(
+        !moves(
+            &pool,
+            step(
+                Hold {
+                    id,
+                    epoch: 1,
+                    owner: OTHER
+                },
+                To::Own
+            )
+        )
+        .await,
+        "another owner"
+    );
     assert!(!moves(&pool, step(held(id, 2), To::Own)).await, "another epoch");
     assert!(moves(&pool, success).await);
     let work = work(&pool, id).await.unwrap();
@@ -68,7 +102,12 @@ async fn an_owner_goes_on_and_nobody_else(pool: PgPool) {
 
 #[sqlx::test(migrations = "../migrations")]
 async fn an_owner_lets_go_once(pool: PgPool) {
-    for to in [To::WaitInternal(Duration::ZERO), To::WaitCall(Duration::from_secs(9)), To::WaitFirstCall, To::Park] {
+    for to in [
+        To::WaitInternal(Duration::ZERO),
+        To::WaitCall(Duration::from_secs(9)),
+        To::WaitFirstCall,
+        To::Park,
+    ] {
         let id = accept(&pool, Start::Owned(ME)).await;
         let expected = if to == To::Park { "parked" } else { "waiting" };
         assert!(moves(&pool, step(held(id, 1), to.clone())).await);
@@ -123,24 +162,42 @@ async fn a_timer_is_queued_when_it_is_due_and_a_deadline_goes_first(pool: PgPool
     AcceptBatch(pool.clone()).commit(&[urgent], false).await.unwrap();
     let first = relay::queue(&pool, FISCAL, 100, 1).await.unwrap();
     assert_eq!(first[0].id, id);
-    assert_eq!(relay::queue(&pool, FISCAL, 100, 100).await.unwrap().len(), 1, "the timer is not due");
+    assert_eq!(
+        relay::queue(&pool, FISCAL, 100, 100).await.unwrap().len(),
+        1,
+        "the timer is not due"
+    );
 }
 
 #[sqlx::test(migrations = "../migrations")]
 async fn a_dispatcher_claims_with_the_messages_epoch_and_once(pool: PgPool) {
     let message = queued(&pool).await;
-    assert!(claims(&pool, message.id, message.epoch - 1, None).await.is_none(), "stale");
+    assert!(
+        claims(&pool, message.id, message.epoch - 1, None).await.is_none(),
+        "stale"
+    );
     let hold = claims(&pool, message.id, message.epoch, Some(send())).await.unwrap();
     assert_eq!(hold, held(message.id, message.epoch + 1));
-    assert!(claims(&pool, message.id, message.epoch, None).await.is_none(), "doubled");
-    assert!(work(&pool, message.id).await.unwrap().standing.unresolved, "sent or not, nobody knows yet");
+    assert!(
+        claims(&pool, message.id, message.epoch, None).await.is_none(),
+        "doubled"
+    );
+    assert!(
+        work(&pool, message.id).await.unwrap().standing.unresolved,
+        "sent or not, nobody knows yet"
+    );
     assert_eq!(load::record(&pool, message.id, "c1").await.unwrap().send, Some(send()));
 }
 
 #[sqlx::test(migrations = "../migrations")]
 async fn a_claim_of_unknown_fate_is_found_again(pool: PgPool) {
     let message = queued(&pool).await;
-    let item = Dispatch { id: message.id, epoch: message.epoch, owner: ME, send: None };
+    let item = Dispatch {
+        id: message.id,
+        epoch: message.epoch,
+        owner: ME,
+        send: None,
+    };
     let batch = DispatchBatch(pool.clone());
     let first = batch.commit(std::slice::from_ref(&item), false).await.unwrap();
     assert_eq!(batch.commit(&[item], true).await.unwrap(), first);
@@ -155,7 +212,9 @@ async fn a_step_of_unknown_fate_is_found_again_and_its_calls_stand_once(pool: Pg
         step.calls = vec![call("success", Some("{}"))];
         assert_eq!(batch.commit(std::slice::from_ref(&step), false).await.unwrap(), [true]);
         assert_eq!(batch.commit(&[step], true).await.unwrap(), [true]);
-        let calls = shared::store::read::history(&pool, id, OffsetDateTime::now_utc()).await.unwrap();
+        let calls = shared::store::read::history(&pool, id, OffsetDateTime::now_utc())
+            .await
+            .unwrap();
         assert_eq!(calls.len(), 1);
     }
 }
@@ -186,17 +245,32 @@ async fn what_was_answered_is_kept_though_the_step_came_too_late(pool: PgPool) {
     let mut late = step(hold, To::Own);
     late.calls = vec![call("success", Some(r#"{"uuid": "u"}"#))];
     assert!(!moves(&pool, late).await);
-    assert_eq!(load::record(&pool, message.id, "c1").await.unwrap().value.as_deref(), Some(r#"{"uuid": "u"}"#));
+    assert_eq!(
+        load::record(&pool, message.id, "c1").await.unwrap().value.as_deref(),
+        Some(r#"{"uuid": "u"}"#)
+    );
 }
 
 #[sqlx::test(migrations = "../migrations")]
 async fn a_lost_message_is_queued_again_and_the_old_one_is_stale(pool: PgPool) {
     let message = queued(&pool).await;
-    assert_eq!(heal::requeue_lost(&pool, OTHER, FISCAL, Duration::from_secs(60)).await.unwrap(), 0, "too young");
-    assert_eq!(heal::requeue_lost(&pool, OTHER, FISCAL, Duration::ZERO).await.unwrap(), 1);
+    assert_eq!(
+        heal::requeue_lost(&pool, OTHER, FISCAL, Duration::from_secs(60))
+            .await
+            .unwrap(),
+        0,
+        "too young"
+    );
+    assert_eq!(
+        heal::requeue_lost(&pool, OTHER, FISCAL, Duration::ZERO).await.unwrap(),
+        1
+    );
     assert_eq!(relay::depth(&pool, FISCAL).await.unwrap(), 0);
     assert!(claims(&pool, message.id, message.epoch, None).await.is_none());
-    assert_eq!(relay::queue(&pool, FISCAL, 10, 10).await.unwrap()[0].epoch, message.epoch + 2);
+    assert_eq!(
+        relay::queue(&pool, FISCAL, 10, 10).await.unwrap()[0].epoch,
+        message.epoch + 2
+    );
 }
 
 #[sqlx::test(migrations = "../migrations")]
@@ -219,7 +293,10 @@ async fn the_dead_lose_internal_work_first_and_open_calls_stay_unresolved(pool: 
     assert_eq!(heal::take_over_calls(&pool, ME).await.unwrap(), 1);
     let work = work(&pool, message.id).await.unwrap();
     assert!(work.standing.unresolved);
-    assert!(!moves(&pool, step(held(running, 1), To::Own)).await, "the dead write nothing");
+    assert!(
+        !moves(&pool, step(held(running, 1), To::Own)).await,
+        "the dead write nothing"
+    );
 }
 
 #[sqlx::test(migrations = "../migrations")]
@@ -235,7 +312,16 @@ async fn an_operator_cancels_what_nobody_has_and_nothing_unresolved(pool: PgPool
 
     let running = accept(&pool, Start::Owned(ME)).await;
     assert!(!operate::cancel(&pool, running, "in work").await.unwrap());
-    for standing in [Standing { unresolved: true, registered: false }, Standing { unresolved: false, registered: true }] {
+    for standing in [
+        Standing {
+            unresolved: true,
+            registered: false,
+        },
+        Standing {
+            unresolved: false,
+            registered: true,
+        },
+    ] {
         let id = accept(&pool, Start::Owned(ME)).await;
         let mut parked = step(held(id, 1), To::Park);
         parked.standing = standing;

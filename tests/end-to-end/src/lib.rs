@@ -1,1 +1,26 @@
-//! Placeholder.
+//! Chekhov on its real parts: PostgreSQL, RabbitMQ, the simulator and the two processes, as a person would run them.
+//!
+//! [`Stack`] is a whole Chekhov in one call; the other modules are what it is made of, for scenarios that break things.
+//! A scenario posts receipts, breaks something, waits until all is [settled](Stack::settled) and asks the
+//! [judge](Stack::judge): nothing lost, nothing registered twice.
+
+mod api;
+mod eventually;
+mod http;
+mod judge;
+mod ledger;
+mod measure;
+mod processes;
+mod receipts;
+mod servers;
+mod stack;
+
+pub use api::{Answer, Api, Call, Receipt};
+pub use eventually::{eventually, in_parallel};
+pub use judge::{Posted, Verdict, judge};
+pub use ledger::{Entry, Ledger};
+pub use measure::{early_stages, percentile};
+pub use processes::{Process, binary, free_port};
+pub use receipts::{fixture, fresh, read};
+pub use servers::{Database, amqp_url};
+pub use stack::{Member, Options, Stack, TOKEN};

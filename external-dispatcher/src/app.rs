@@ -1,0 +1,128 @@
+//! Puts the dispatcher together, and takes it apart again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use axum::http::StatusCode;
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::json;
+use shared::configuration::Configuration;
+use shared::handoff;
+use shared::life::Heart;
+use shared::pipeline::{Pipeline, Source};
+use shared::stage::{Endpoints, Versions};
+use shared::store::{self, claim::DispatchBatch, group::Group, step::StepBatch};
+use shared::telemetry::metrics;
+use sqlx::PgPool;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::consumer::{self, Reading};
+use crate::dispatch::Dispatcher;
+use crate::gate::Gate;
+
+/// How long what is in flight may take to finish once the process is told to stop.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(20);
+
+/// Runs a dispatcher until `stop`.
+///
+/// # Errors
+/// When it cannot start.
+pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyhow::Result<()> {
+    let handle = metrics::install()?;
+    let pipeline = Pipeline::compile(Source::read(&configuration.pipeline)?)?;
+    let services: BTreeSet<String> = configuration.service.keys().cloned().collect();
+    let destinations: BTreeSet<String> = configuration.destination.keys().cloned().collect();
+    pipeline.check_targets(&services, &destinations)?;
+    let endpoints = Arc::new(Endpoints::new(&configuration, configuration.dispatcher.sent_at)?);
+    let listener = TcpListener::bind(configuration.dispatcher.listen)
+        .await
+        .with_context(|| format!("dispatcher.listen {}", configuration.dispatcher.listen))?;
+
+    let pool = store::connect(
+        configuration.database.url.expose(),
+        configuration.database.connections,
+        "chekhov-external-dispatcher",
+    )?;
+    store::migrate(&pool).await.context("database.url")?;
+    let versions = Arc::new(Versions::start(pool.clone(), pipeline).await?);
+    let heart = Heart::start(pool.clone(), "chekhov-external-dispatcher", configuration.heartbeat).await?;
+    tracing::info!(instance = %heart.id(), "started");
+
+    let last = CancellationToken::new();
+    let beating = tokio::spawn(Arc::clone(&heart).beat(last.clone()));
+    let tracker = TaskTracker::new();
+    let claims = Group::start(DispatchBatch(pool.clone()));
+    let steps = Group::start(StepBatch(pool.clone()));
+    let mut readings = BTreeMap::new();
+    let mut reading = Vec::new();
+    for (name, destination) in &configuration.destination {
+        let queue = handoff::queue(&configuration.rabbitmq.prefix, name);
+        let dispatcher = Arc::new(Dispatcher {
+            destination: name.clone(),
+            queue: queue.clone(),
+            gate: Gate::new(destination),
+            pool: pool.clone(),
+            heart: Arc::clone(&heart),
+            versions: Arc::clone(&versions),
+            endpoints: Arc::clone(&endpoints),
+            claims: claims.clone(),
+            steps: steps.clone(),
+            tracker: tracker.clone(),
+            stop: stop.clone(),
+        });
+        let state = Arc::new(Reading::default());
+        readings.insert(queue.clone(), Arc::clone(&state));
+        reading.push(tokio::spawn(consumer::run(
+            dispatcher,
+            configuration.rabbitmq.url.clone(),
+            queue,
+            state,
+            stop.clone(),
+        )));
+    }
+
+    let router = Router::new()
+        .route("/healthz", get(|| async { StatusCode::OK }))
+        .route("/readyz", get(move || ready(pool, readings)))
+        .route("/metrics", get(move || std::future::ready(handle.render())));
+    axum::serve(listener, router)
+        .with_graceful_shutdown(stop.cancelled_owned())
+        .await?;
+
+    tracker.close();
+    if tokio::time::timeout(SHUTDOWN_LIMIT, tracker.wait()).await.is_err() {
+        tracing::warn!("the shutdown limit has passed; the rest is left to the healer");
+    }
+    for task in reading {
+        task.await?;
+    }
+    last.cancel();
+    beating.await?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn ready(pool: PgPool, readings: BTreeMap<String, Arc<Reading>>) -> (StatusCode, Json<serde_json::Value>) {
+    let mut not_ready = Vec::new();
+    match tokio::time::timeout(Duration::from_secs(2), store::ping(&pool)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => not_ready.push(format!("postgresql: {error}")),
+        Err(_) => not_ready.push("postgresql: no answer in 2 s".to_owned()),
+    }
+    not_ready.extend(
+        readings
+            .iter()
+            .filter_map(|(queue, reading)| Some(format!("rabbitmq: {queue}: {}", reading.error()?))),
+    );
+    let status = if not_ready.is_empty() {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (status, Json(json!({ "not_ready": not_ready })))
+}

@@ -1,0 +1,155 @@
+//! Reads a destination's queue, for ever: any error makes the connection, the channel and the consumer anew.
+//!
+//! The library's own recovery stays off: it brings a consumer back without saying so, and hands out deliveries of the
+//! dead connection. A watchdog compares what the broker has ready with what arrives, because a consumer can go deaf
+//! without an error.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use lapin::message::Delivery;
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::types::FieldTable;
+use shared::handoff::{self, Message, PATIENCE};
+use tokio::time::{Instant, interval, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::dispatch::Dispatcher;
+
+/// How often the watchdog looks.
+const WATCH: Duration = Duration::from_secs(5);
+/// Deliveries that are batched into one read of the database.
+const CHUNK: usize = 64;
+
+/// Whether a destination's queue is being read.
+#[derive(Default)]
+pub struct Reading(std::sync::Mutex<Option<String>>);
+
+impl Reading {
+    /// Why it is not, if it is not.
+    #[must_use]
+    pub fn error(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set(&self, error: Option<String>) {
+        *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = error;
+    }
+}
+
+/// Reads the queue of `dispatcher`'s destination until `stop`.
+pub async fn run(
+    dispatcher: Arc<Dispatcher>,
+    url: shared::configuration::Secret,
+    queue: String,
+    reading: Arc<Reading>,
+    stop: CancellationToken,
+) {
+    reading.set(Some("not connected yet".to_owned()));
+    let mut pause = Duration::from_millis(100);
+    loop {
+        let begun = Instant::now();
+        let error = match session(&dispatcher, url.expose(), &queue, &reading, &stop).await {
+            Ok(()) => return,
+            Err(error) => error,
+        };
+        reading.set(Some(error.to_string()));
+        tracing::warn!(%error, %queue, "the queue is not being read");
+        if begun.elapsed() > Duration::from_secs(10) {
+            pause = Duration::from_millis(100);
+        }
+        if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+            return;
+        }
+        pause = (pause * 2).min(Duration::from_secs(5));
+    }
+}
+
+async fn session(
+    dispatcher: &Arc<Dispatcher>,
+    url: &str,
+    queue: &str,
+    reading: &Reading,
+    stop: &CancellationToken,
+) -> Result<(), lapin::Error> {
+    let connection = handoff::connect(url, "chekhov-external-dispatcher consume").await?;
+    let watching = connection.create_channel().await?;
+    handoff::declare(&watching, queue).await?;
+    let channel = connection.create_channel().await?;
+    channel
+        .basic_qos(dispatcher.gate().prefetch(), BasicQosOptions::default())
+        .await?;
+    let consumer = channel
+        .basic_consume(
+            queue.into(),
+            "".into(),
+            BasicConsumeOptions::default(),
+            FieldTable::default(),
+        )
+        .await?;
+    reading.set(None);
+    tracing::info!(%queue, prefetch = dispatcher.gate().prefetch(), "reading");
+
+    let mut deliveries = consumer.ready_chunks(CHUNK);
+    let mut watch = interval(WATCH);
+    let mut heard = Instant::now();
+    let result = loop {
+        tokio::select! {
+            () = stop.cancelled() => break Ok(()),
+            chunk = deliveries.next() => {
+                let Some(chunk) = chunk else { break Err(gone()) };
+                heard = Instant::now();
+                let (messages, failed) = read(chunk).await;
+                if !messages.is_empty()
+                    && let Err(error) = dispatcher.take(messages, stop).await
+                {
+                    break Err(std::io::Error::other(error.to_string()).into());
+                }
+                if let Some(error) = failed { break Err(error) }
+            }
+            _ = watch.tick() => match handoff::declare(&watching, queue).await {
+                Ok(ready) if ready > 0 && heard.elapsed() > WATCH * 2 => break Err(gone()),
+                Ok(_) => {}
+                Err(error) => break Err(error),
+            },
+        }
+    };
+    // Deliveries not acknowledged go back to the queue with the connection.
+    let _ = timeout(PATIENCE, connection.close(200, "bye".into())).await;
+    result
+}
+
+fn gone() -> lapin::Error {
+    std::io::Error::other("the consumer was cancelled or went deaf").into()
+}
+
+/// Reads messages; what cannot be read is logged, counted and acknowledged, since no repeat would make it readable.
+async fn read(chunk: Vec<Result<Delivery, lapin::Error>>) -> (Vec<(Message, Delivery)>, Option<lapin::Error>) {
+    let mut messages = Vec::with_capacity(chunk.len());
+    for delivery in chunk {
+        let delivery = match delivery {
+            Ok(delivery) => delivery,
+            Err(error) => return (messages, Some(error)),
+        };
+        match Message::decode(&delivery.data, &delivery.properties) {
+            Ok(message) => messages.push((message, delivery)),
+            Err(error) => {
+                tracing::error!(%error, "acknowledged unread");
+                metrics::counter!("chekhov_unreadable_messages_total").increment(1);
+                acknowledge(&delivery).await;
+            }
+        }
+    }
+    (messages, None)
+}
+
+/// Acknowledges; an error means that the broker will deliver it again, to be found stale.
+pub async fn acknowledge(delivery: &Delivery) {
+    if !matches!(
+        timeout(PATIENCE, delivery.acker.ack(BasicAckOptions::default())).await,
+        Ok(Ok(true))
+    ) {
+        metrics::counter!("chekhov_failed_acknowledgements_total").increment(1);
+    }
+}

@@ -1,0 +1,221 @@
+//! The work on one handed-off receipt: read, wait for the gate, claim, acknowledge, call, commit the outcome.
+//!
+//! From the claim's commit on the row, not the message, is the work. A stale message (another epoch) is acknowledged
+//! and counted; it takes no turn at the gate.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use lapin::message::Delivery;
+use shared::handoff::Message;
+use shared::life::Heart;
+use shared::pipeline::Pipeline;
+use shared::stage::next::{self, Holder};
+use shared::stage::{Attempt, Endpoints, Versions, attempt};
+use shared::store::StoreError;
+use shared::store::claim::{Dispatch, DispatchBatch};
+use shared::store::group::Group;
+use shared::store::load::{self, Work};
+use shared::store::step::{StepBatch, To};
+use shared::telemetry::TraceContext;
+use sqlx::PgPool;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{Instrument, info_span};
+
+use crate::consumer::acknowledge;
+use crate::gate::{Gate, Turns};
+
+/// Dispatches the receipts of one destination.
+pub struct Dispatcher {
+    /// The destination's name.
+    pub destination: String,
+    /// Its queue.
+    pub queue: String,
+    /// Its gate.
+    pub gate: Gate,
+    /// The database.
+    pub pool: PgPool,
+    /// This instance.
+    pub heart: Arc<Heart>,
+    /// Compiled pipelines.
+    pub versions: Arc<Versions>,
+    /// Where calls go.
+    pub endpoints: Arc<Endpoints>,
+    /// The writer of claims.
+    pub claims: Group<DispatchBatch>,
+    /// The writer of outcomes.
+    pub steps: Group<StepBatch>,
+    /// What is in flight.
+    pub tracker: TaskTracker,
+    /// Set while the process stops.
+    pub stop: CancellationToken,
+}
+
+impl Dispatcher {
+    /// The destination's gate.
+    #[must_use]
+    pub fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// Reads the receipts of `messages` at once, then starts each when the gate lets it.
+    ///
+    /// # Errors
+    /// When the database does not answer: unacknowledged, the deliveries go back with their connection.
+    pub async fn take(
+        self: &Arc<Self>,
+        messages: Vec<(Message, Delivery)>,
+        stop: &CancellationToken,
+    ) -> Result<(), StoreError> {
+        let ids: Vec<_> = messages.iter().map(|(message, _)| message.id).collect();
+        let works = load::works(&self.pool, &ids).await?;
+        let mut works: HashMap<_, _> = works.into_iter().map(|work| (work.hold.id, work)).collect();
+        for (message, delivery) in messages {
+            let work = works
+                .remove(&message.id)
+                .filter(|work| work.hold.epoch == message.epoch && work.hold.owner.is_nil());
+            let Some(work) = work else {
+                stale(&delivery).await;
+                continue;
+            };
+            let begin = async {
+                let place = self.gate.place().await;
+                self.gate.turn().await;
+                place
+            };
+            let Some(place) = stop.run_until_cancelled(begin).await else {
+                return Ok(());
+            };
+            let dispatcher = Arc::clone(self);
+            let trace_id = message.trace.trace_id().to_owned();
+            let span = info_span!("receipt", receipt.id = %message.id, trace_id);
+            self.tracker.spawn(async move {
+                dispatcher
+                    .dispatch(message, delivery, work, place)
+                    .instrument(span)
+                    .await
+            });
+        }
+        Ok(())
+    }
+
+    async fn dispatch(
+        &self,
+        message: Message,
+        delivery: Delivery,
+        mut work: Work,
+        _place: Option<OwnedSemaphorePermit>,
+    ) {
+        let span = info_span!(
+            target: "chekhov", "process", otel.name = %format_args!("process {}", self.queue), otel.kind = "consumer",
+            messaging.system = "rabbitmq", messaging.operation.name = "process", messaging.operation.type = "process",
+            messaging.destination.name = %self.queue, messaging.message.id = %format_args!("{}:{}", message.id, message.epoch),
+            receipt.id = %message.id,
+        );
+        message.trace.adopt(&span);
+        let trace = message.trace.of(&span);
+        async {
+            let pipeline = match self.versions.get(&work.pipeline).await {
+                Ok(pipeline) => pipeline,
+                Err(error) => {
+                    tracing::error!(%error, "no pipeline to go on with; the healer will queue it again");
+                    return acknowledge(&delivery).await;
+                }
+            };
+            let send = match attempt::opening(&self.pool, &work, &pipeline).await {
+                Ok(send) => send,
+                Err(error) => {
+                    tracing::warn!(%error, "the record could not be read; the healer will queue it again");
+                    return acknowledge(&delivery).await;
+                }
+            };
+            let claim = Dispatch {
+                id: work.hold.id,
+                epoch: work.hold.epoch,
+                owner: self.heart.id(),
+                send: send.clone(),
+            };
+            match self.claims.commit(claim).await {
+                Ok(Some(hold)) => work.hold = hold,
+                Ok(None) => return stale(&delivery).await,
+                Err(error) => return tracing::error!(%error, "the claim was refused"),
+            }
+            acknowledge(&delivery).await;
+            self.run(work, &pipeline, send, trace).await;
+        }
+        .instrument(span)
+        .await;
+    }
+
+    /// Runs stages for as long as they are this destination's.
+    async fn run(&self, mut work: Work, pipeline: &Pipeline, mut opened: Option<load::Send>, trace: TraceContext) {
+        let mut subject = attempt::subject(&work, pipeline);
+        let turns = Turns::new(&self.gate, true);
+        while let Some(stage) = pipeline.stages.get(work.position) {
+            let span = info_span!(
+                target: "chekhov", "attempt",
+                otel.name = %format_args!("stage {}", stage.name), receipt.id = %work.hold.id,
+                chekhov.stage = %stage.name, chekhov.attempt = work.counters.attempt + 1, chekhov.outcome = tracing::field::Empty,
+            );
+            trace.adopt(&span);
+            let attempting = Attempt {
+                endpoints: &self.endpoints,
+                admission: &turns,
+                heart: &self.heart,
+                pool: &self.pool,
+                opened: opened.take(),
+                trace: trace.of(&span),
+            };
+            let ended = match attempt::run(&attempting, &work, stage, &mut subject)
+                .instrument(span.clone())
+                .await
+            {
+                Ok(ended) => ended,
+                Err(abandoned) => return tracing::warn!(%abandoned, "dropped"),
+            };
+            let outcome = attempt::name(&ended.verdict);
+            span.record("chekhov.outcome", outcome);
+            drop(span);
+            metrics::counter!("chekhov_attempts_total", "stage" => stage.name.clone(), "outcome" => outcome)
+                .increment(1);
+            let mut step = next::step(
+                &work,
+                pipeline,
+                stage,
+                ended,
+                Holder::Dispatcher(&self.destination),
+                rand::random(),
+            );
+            if step.to == To::Own && self.stop.is_cancelled() {
+                step.to = To::WaitCall(std::time::Duration::ZERO);
+            }
+            if outcome != "success" {
+                tracing::info!(stage = %stage.name, outcome, reason = step.reason.as_deref().unwrap_or_default(), "attempt");
+            }
+            work.position = usize::try_from(step.position).unwrap_or_default();
+            work.counters = step.counters;
+            work.standing = step.standing;
+            let stays = step.to == To::Own;
+            match self.steps.commit(step).await {
+                Ok(true) if stays => {}
+                Ok(true) => return,
+                Ok(false) => {
+                    metrics::counter!("chekhov_stale_steps_total").increment(1);
+                    return tracing::warn!(
+                        "somebody else has the receipt now; the step is dropped, its calls are on record"
+                    );
+                }
+                Err(error) => {
+                    return tracing::error!(%error, "the outcome could not be stored; the healer will find the receipt");
+                }
+            }
+        }
+    }
+}
+
+async fn stale(delivery: &Delivery) {
+    metrics::counter!("chekhov_stale_messages_total").increment(1);
+    acknowledge(delivery).await;
+}

@@ -1,0 +1,28 @@
+//! The external dispatcher's binary.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+use shared::configuration::Configuration;
+use shared::{life, telemetry};
+
+#[derive(Parser)]
+#[command(version, about = "Takes handed-off receipts to external APIs, inside their limits")]
+struct Arguments {
+    /// The configuration.
+    #[arg(long, env = "CHEKHOV_CONFIG", default_value = "chekhov.toml")]
+    config: PathBuf,
+}
+
+fn main() -> anyhow::Result<()> {
+    let configuration = Configuration::load(&Arguments::parse().config)?;
+    let guard = telemetry::start(&configuration.telemetry, "chekhov-external-dispatcher")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let ended = runtime.block_on(async {
+        let stop = life::stop_on_signal()?;
+        external_dispatcher::app::run(configuration, stop).await
+    });
+    drop(runtime);
+    guard.flush();
+    ended
+}

@@ -1,0 +1,135 @@
+//! Puts the orchestrator together, and takes it apart again.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use shared::configuration::Configuration;
+use shared::life::Heart;
+use shared::pipeline::{Pipeline, Source};
+use shared::stage::{Endpoints, Versions};
+use shared::store::{self, group::Group};
+use shared::telemetry::metrics;
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::intake::{self, Intake};
+use crate::internal::Runner;
+use crate::{healer, internal, relay};
+
+/// How long what is in flight may take to finish once the process is told to stop.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(20);
+
+/// Runs an orchestrator until `stop`.
+///
+/// # Errors
+/// When it cannot start, or a part of it ends by itself.
+pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyhow::Result<()> {
+    let handle = metrics::install()?;
+    let pipeline = Pipeline::compile(Source::read(&configuration.pipeline)?)?;
+    let services: BTreeSet<String> = configuration.service.keys().cloned().collect();
+    let destinations: BTreeSet<String> = configuration.destination.keys().cloned().collect();
+    pipeline.check_targets(&services, &destinations)?;
+    let endpoints = Endpoints::new(&configuration, false)?;
+    // Ports first: what cannot be served must not be started.
+    let listener = TcpListener::bind(configuration.intake.listen)
+        .await
+        .with_context(|| format!("intake.listen {}", configuration.intake.listen))?;
+    let metrics_listener = TcpListener::bind(configuration.orchestrator.metrics)
+        .await
+        .with_context(|| format!("orchestrator.metrics {}", configuration.orchestrator.metrics))?;
+
+    let pool = store::connect(
+        configuration.database.url.expose(),
+        configuration.database.connections,
+        "chekhov-orchestrator",
+    )?;
+    store::migrate(&pool).await.context("database.url")?;
+    let versions = Arc::new(Versions::start(pool.clone(), pipeline).await?);
+    let heart = Heart::start(pool.clone(), "chekhov-orchestrator", configuration.heartbeat).await?;
+    tracing::info!(instance = %heart.id(), pipeline = %versions.current().version, "started");
+
+    let tracker = TaskTracker::new();
+    // The heart beats on until everything in flight has been finished or handed back.
+    let last = CancellationToken::new();
+    let beating = tokio::spawn(Arc::clone(&heart).beat(last.clone()));
+    let due = Arc::new(Notify::new());
+    let runner = Arc::new(Runner::new(
+        &configuration,
+        pool.clone(),
+        Arc::clone(&heart),
+        Arc::clone(&versions),
+        endpoints,
+        tracker.clone(),
+        Arc::clone(&due),
+        stop.clone(),
+    ));
+    let broker = Arc::new(relay::Broker::default());
+    tokio::spawn(internal::claimer::run(Arc::clone(&runner), stop.clone()));
+    tracker.spawn(relay::run(
+        &configuration,
+        pool.clone(),
+        Arc::clone(&due),
+        Arc::clone(&broker),
+        stop.clone(),
+    ));
+    tokio::spawn(healer::run(
+        configuration.clone(),
+        pool.clone(),
+        Arc::clone(&heart),
+        Arc::clone(&broker),
+        stop.clone(),
+    ));
+    tokio::spawn(partitions(pool.clone(), stop.clone()));
+
+    let intake = Intake {
+        accept: Group::start(store::accept::AcceptBatch(pool.clone())),
+        pool: pool.clone(),
+        tokens: intake::auth::Tokens::new(&configuration.intake.tokens),
+        runner: Arc::clone(&runner),
+        versions,
+        broker,
+        stop: stop.clone(),
+        continue_trace: configuration.intake.continue_trace,
+        exporting: configuration.telemetry.endpoint.is_some(),
+        due,
+    };
+    let serving_metrics = axum::Router::new().route(
+        "/metrics",
+        axum::routing::get(move || std::future::ready(handle.render())),
+    );
+    let metrics_stop = last.clone();
+    tokio::spawn(async move {
+        axum::serve(metrics_listener, serving_metrics)
+            .with_graceful_shutdown(metrics_stop.cancelled_owned())
+            .await
+    });
+    axum::serve(listener, intake::router(Arc::new(intake)))
+        .with_graceful_shutdown(stop.clone().cancelled_owned())
+        .await?;
+
+    tracker.close();
+    if tokio::time::timeout(SHUTDOWN_LIMIT, tracker.wait()).await.is_err() {
+        tracing::warn!("the shutdown limit has passed; the rest is left to the healer");
+    }
+    last.cancel();
+    beating.await?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Makes tomorrow's partitions, today.
+async fn partitions(pool: sqlx::PgPool, stop: CancellationToken) {
+    while stop
+        .run_until_cancelled(tokio::time::sleep(Duration::from_secs(3600)))
+        .await
+        .is_some()
+    {
+        if let Err(error) = store::create_partitions(&pool).await {
+            tracing::error!(%error, "partitions could not be made");
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! `POST /v1/receipts`: 202 only after the commit.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use shared::receipt::{self, Receipt, Refusal};
+use shared::stage::{attempt, next};
+use shared::store::accept::{Accept, Accepted, Start};
+use shared::store::load::Work;
+use shared::store::step::{Counters, Standing};
+use shared::store::{Hold, read};
+use shared::telemetry::TraceContext;
+use time::OffsetDateTime;
+use tracing::info_span;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::auth::Caller;
+use super::problem::Fault;
+use super::{Intake, Problem};
+use crate::internal::Slot;
+
+/// How long a post waits for its commit before the caller is told to come again.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a post is answered with.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Posted {
+    /// Our id.
+    pub id: Uuid,
+    /// Its state.
+    pub state: String,
+}
+
+/// Posts a receipt.
+#[utoipa::path(post, path = "/v1/receipts", request_body(content = serde_json::Value, content_type = "application/json"), responses(
+    (status = 202, description = "Stored; it will be registered", body = Posted),
+    (status = 200, description = "The same content was stored before", body = Posted),
+    (status = 400, description = "Not JSON", body = Problem), (status = 401, body = Problem), (status = 403, body = Problem),
+    (status = 409, description = "Other content has this external id", body = Problem), (status = 413, body = Problem), (status = 415, body = Problem),
+    (status = 422, description = "Every fault with its pointer", body = Problem),
+    (status = 503, description = "Overloaded or without a database: see Retry-After", body = Problem),
+), security(("bearer" = [])))]
+pub async fn receipt(
+    State(intake): State<Arc<Intake>>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    let media = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    if !media
+        .split(';')
+        .next()
+        .is_some_and(|media| media.trim().eq_ignore_ascii_case("application/json"))
+    {
+        return Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "a receipt is application/json",
+        ));
+    }
+    let body =
+        body.map_err(|error| Problem::new(error.status(), "the body could not be read, or is larger than 256 KiB"))?;
+    if intake.stop.is_cancelled() {
+        return Err(Problem::busy("this instance is stopping", 1));
+    }
+    if intake.runner.overloaded() {
+        return Err(Problem::busy("too many receipts wait for their internal stages", 5));
+    }
+    let receipt = receipt::parse(&body, OffsetDateTime::now_utc()).map_err(refused)?;
+    caller.may_post(&receipt.merchant.id)?;
+
+    let trace = begin(&intake, &headers);
+    let span = info_span!(
+        target: "chekhov", "intake", otel.name = "POST /v1/receipts", otel.kind = "server", http.request.method = "POST",
+        http.route = "/v1/receipts", http.response.status_code = tracing::field::Empty, receipt.id = tracing::field::Empty,
+    );
+    trace.adopt(&span);
+    let trace = trace.of(&span);
+    let id = Uuid::now_v7();
+    span.record("receipt.id", tracing::field::display(id));
+
+    // A task of its own: whoever hangs up must not leave a stored receipt without its runner.
+    let storing = tokio::spawn(store(Arc::clone(&intake), id, receipt, trace));
+    let accepted = match tokio::time::timeout(PATIENCE, storing).await {
+        Ok(Ok(accepted)) => accepted?,
+        Ok(Err(_)) => {
+            return Err(Problem::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "the post failed; post it again",
+            ));
+        }
+        Err(_) => {
+            return Err(Problem::busy(
+                "the database does not answer; the receipt may be stored: post it again",
+                5,
+            ));
+        }
+    };
+    let (status, id, state) = match accepted {
+        (Accepted::New, state) => (StatusCode::ACCEPTED, id, state.to_owned()),
+        (Accepted::Same(known), _) => (
+            StatusCode::OK,
+            known,
+            read::state(&intake.pool, known)
+                .await?
+                .unwrap_or_else(|| "waiting".to_owned()),
+        ),
+        (Accepted::Other(_), _) => {
+            return Err(Problem::new(
+                StatusCode::CONFLICT,
+                "this merchant has a receipt with this external_id and other content",
+            ));
+        }
+    };
+    span.record("http.response.status_code", status.as_u16());
+    metrics::counter!("chekhov_posts_total", "status" => status.as_str().to_owned()).increment(1);
+    Ok((
+        status,
+        [(header::LOCATION, format!("/v1/receipts/{id}"))],
+        Json(Posted { id, state }),
+    )
+        .into_response())
+}
+
+fn refused(refusal: Refusal) -> Problem {
+    match refusal {
+        Refusal::NotJson { detail } => Problem::new(StatusCode::BAD_REQUEST, detail),
+        Refusal::Faults(faults) => Problem::faults(
+            faults
+                .into_iter()
+                .map(|fault| Fault {
+                    pointer: fault.pointer,
+                    detail: fault.detail,
+                })
+                .collect(),
+        ),
+    }
+}
+
+fn begin(intake: &Intake, headers: &HeaderMap) -> TraceContext {
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    header("traceparent")
+        .filter(|_| intake.continue_trace)
+        .and_then(|parent| TraceContext::read(parent, header("tracestate")))
+        .unwrap_or_else(|| TraceContext::root(intake.exporting))
+}
+
+async fn store(
+    intake: Arc<Intake>,
+    id: Uuid,
+    receipt: Receipt,
+    trace: TraceContext,
+) -> Result<(Accepted, &'static str), Problem> {
+    let pipeline = intake.versions.current();
+    let internal = pipeline
+        .stages
+        .first()
+        .is_some_and(|stage| attempt::destination(stage).is_none());
+    let slot = if internal { intake.runner.slot() } else { None };
+    let owner = intake.runner.owner();
+    let destination = next::bound_for(pipeline, 0).to_owned();
+    let content: Arc<str> = receipt.to_json().into();
+    let start = match (&slot, internal) {
+        (Some(_), _) => Start::Owned(owner),
+        (None, true) => Start::Waiting,
+        (None, false) => Start::FirstCall,
+    };
+    let accepted = intake
+        .accept
+        .commit(Accept {
+            id,
+            merchant: receipt.merchant.id.clone(),
+            external_id: receipt.external_id.clone(),
+            content_hash: receipt.content_hash(),
+            content: content.to_string(),
+            pipeline: pipeline.version.clone(),
+            destination: destination.clone(),
+            traceparent: trace.traceparent.clone(),
+            tracestate: trace.tracestate.clone(),
+            deadline: receipt.deadline,
+            start,
+        })
+        .await?;
+    if accepted == Accepted::New {
+        match slot {
+            Some(slot) => run(
+                &intake,
+                Hold { id, epoch: 1, owner },
+                &receipt,
+                content,
+                destination,
+                trace,
+                slot,
+            ),
+            None if internal => intake.runner.look(),
+            None => intake.due.notify_one(),
+        }
+    }
+    Ok((
+        accepted,
+        if matches!(start, Start::Owned(_)) {
+            "running"
+        } else {
+            "waiting"
+        },
+    ))
+}
+
+fn run(
+    intake: &Intake,
+    hold: Hold,
+    receipt: &Receipt,
+    content: Arc<str>,
+    destination: String,
+    trace: TraceContext,
+    slot: Slot,
+) {
+    let work = Work {
+        hold,
+        pipeline: intake.versions.current().version.clone(),
+        position: 0,
+        destination,
+        merchant: receipt.merchant.id.clone(),
+        external_id: receipt.external_id.clone(),
+        content,
+        results: Vec::new(),
+        traceparent: trace.traceparent,
+        tracestate: trace.tracestate,
+        counters: Counters::default(),
+        standing: Standing::default(),
+    };
+    intake.runner.start(work, slot);
+}

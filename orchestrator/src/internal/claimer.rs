@@ -1,0 +1,72 @@
+//! Finds internal work that is due: what was waiting for room, for its back-off, or for another owner.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use shared::store::{StoreError, claim, load};
+use tokio_util::sync::CancellationToken;
+
+use super::Runner;
+
+/// How often an idle orchestrator looks. Work of its own wakes it earlier.
+const ROUND: Duration = Duration::from_secs(1);
+/// How often it looks while it finds something.
+const BUSY: Duration = Duration::from_millis(50);
+/// The most claimed at once.
+const CLAIM: usize = 256;
+
+/// Claims due work while there is room, until `stop`.
+pub async fn run(runner: Arc<Runner>, stop: CancellationToken) {
+    let mut pause = ROUND;
+    while stop.run_until_cancelled(rest(&runner, pause)).await.is_some() {
+        pause = match round(&runner).await {
+            Ok(0) => ROUND,
+            Ok(_) => BUSY,
+            Err(error) => {
+                tracing::warn!(%error, "due work could not be claimed");
+                ROUND
+            }
+        };
+    }
+}
+
+async fn rest(runner: &Runner, pause: Duration) {
+    tokio::select! {
+        () = tokio::time::sleep(pause) => {}
+        () = async { runner.wake.notified().await; tokio::time::sleep(BUSY).await } => {}
+    }
+}
+
+async fn round(runner: &Arc<Runner>) -> Result<usize, StoreError> {
+    let mut slots = Vec::new();
+    while slots.len() < CLAIM
+        && let Some(slot) = runner.slot()
+    {
+        slots.push(slot);
+    }
+    let found = if slots.is_empty() {
+        0
+    } else {
+        let limit = i64::try_from(slots.len()).unwrap_or(i64::MAX);
+        let ids = claim::internal(&runner.pool, runner.owner(), limit).await?;
+        if !ids.is_empty() {
+            for work in load::works(&runner.pool, &ids).await? {
+                if let Some(slot) = slots.pop() {
+                    runner.start(work, slot);
+                }
+            }
+        }
+        ids.len()
+    };
+    // Only while there is a backlog is it worth counting, and only up to its bound.
+    if found > 0 || runner.overloaded() || runner.room() == 0 {
+        let waiting = claim::internal_backlog(&runner.pool, runner.backlog_bound).await?;
+        runner
+            .overloaded
+            .store(waiting >= runner.backlog_bound, Ordering::Relaxed);
+        #[expect(clippy::cast_precision_loss, reason = "a gauge of at most some ten thousand")]
+        metrics::gauge!("chekhov_internal_backlog").set(waiting as f64);
+    }
+    Ok(found)
+}

@@ -1,0 +1,262 @@
+//! Takes one receipt through its internal stages.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use shared::configuration::Configuration;
+use shared::life::Heart;
+use shared::pipeline::{Pipeline, Verdict};
+use shared::stage::endpoint::Concurrency;
+use shared::stage::next::{self, Holder};
+use shared::stage::{Attempt, Ended, Endpoints, Versions, attempt};
+use shared::store::group::Group;
+use shared::store::load::Work;
+use shared::store::step::{Step, StepBatch, To};
+use shared::telemetry::TraceContext;
+use sqlx::PgPool;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{Instrument, info_span};
+
+/// Room for one receipt in flight.
+pub type Slot = OwnedSemaphorePermit;
+
+/// Runs receipts in memory, as many at once as there are slots.
+pub struct Runner {
+    pub(super) pool: PgPool,
+    pub(super) heart: Arc<Heart>,
+    pub(super) versions: Arc<Versions>,
+    pub(super) backlog_bound: i64,
+    /// Told when there is a slot again, or something may be due.
+    pub(super) wake: Notify,
+    pub(super) overloaded: AtomicBool,
+    endpoints: Endpoints,
+    steps: Group<StepBatch>,
+    slots: Arc<Semaphore>,
+    tracker: TaskTracker,
+    due: Arc<Notify>,
+    stop: CancellationToken,
+}
+
+impl Runner {
+    /// A runner; `due` is told when a receipt may be ready for its destination.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the composition root hands over its parts once"
+    )]
+    #[must_use]
+    pub fn new(
+        configuration: &Configuration,
+        pool: PgPool,
+        heart: Arc<Heart>,
+        versions: Arc<Versions>,
+        endpoints: Endpoints,
+        tracker: TaskTracker,
+        due: Arc<Notify>,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            steps: Group::start(StepBatch(pool.clone())),
+            pool,
+            heart,
+            versions,
+            backlog_bound: configuration.intake.backlog,
+            wake: Notify::new(),
+            overloaded: AtomicBool::new(false),
+            endpoints,
+            slots: Arc::new(Semaphore::new(configuration.orchestrator.in_flight.max(1))),
+            tracker,
+            due,
+            stop,
+        }
+    }
+
+    /// A slot, if there is room and the process is not stopping.
+    #[must_use]
+    pub fn slot(&self) -> Option<Slot> {
+        if self.stop.is_cancelled() {
+            return None;
+        }
+        Arc::clone(&self.slots).try_acquire_owned().ok()
+    }
+
+    /// How many slots are free.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.slots.available_permits()
+    }
+
+    /// Whether more receipts wait for an orchestrator than the backlog's bound.
+    #[must_use]
+    pub fn overloaded(&self) -> bool {
+        self.overloaded.load(Ordering::Relaxed)
+    }
+
+    /// The instance to claim with.
+    #[must_use]
+    pub fn owner(&self) -> uuid::Uuid {
+        self.heart.id()
+    }
+
+    /// Looks for due work at once instead of at the next round.
+    pub fn look(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Runs a receipt that this instance owns.
+    pub fn start(self: &Arc<Self>, work: Work, slot: Slot) {
+        let runner = Arc::clone(self);
+        self.tracker.spawn(async move {
+            let id = work.hold.id;
+            let span = info_span!("receipt", receipt.id = %id, trace_id = trace_id(&work));
+            runner.run(work).instrument(span).await;
+            drop(slot);
+            runner.wake.notify_one();
+        });
+    }
+
+    async fn run(&self, mut work: Work) {
+        let pipeline = match self.versions.get(&work.pipeline).await {
+            Ok(pipeline) => pipeline,
+            Err(error) => {
+                tracing::error!(%error, "no pipeline to go on with");
+                // A minute is nothing to a receipt, and a lifetime to a misplaced version.
+                let step = hand_back(
+                    &work,
+                    Duration::from_secs(60),
+                    format!("its pipeline cannot be used: {error}"),
+                );
+                self.commit(step).await;
+                return;
+            }
+        };
+        let mut subject = attempt::subject(&work, &pipeline);
+        while let Some(stage) = pipeline.stages.get(work.position) {
+            if attempt::destination(stage).is_some() {
+                self.commit(to_destination(&work, &pipeline)).await;
+                return;
+            }
+            if self.stop.is_cancelled() {
+                self.commit(hand_back(&work, Duration::ZERO, "its orchestrator stopped".to_owned()))
+                    .await;
+                return;
+            }
+            let context = TraceContext {
+                traceparent: work.traceparent.clone(),
+                tracestate: work.tracestate.clone(),
+            };
+            let span = info_span!(
+                target: "chekhov", "attempt",
+                otel.name = %format_args!("stage {}", stage.name), receipt.id = %work.hold.id,
+                chekhov.stage = %stage.name, chekhov.attempt = work.counters.attempt + 1, chekhov.outcome = tracing::field::Empty,
+            );
+            context.adopt(&span);
+            let attempt = Attempt {
+                endpoints: &self.endpoints,
+                admission: &Concurrency,
+                heart: &self.heart,
+                pool: &self.pool,
+                opened: None,
+                trace: context.of(&span),
+            };
+            let ended = match attempt::run(&attempt, &work, stage, &mut subject)
+                .instrument(span.clone())
+                .await
+            {
+                Ok(ended) => ended,
+                Err(abandoned) => {
+                    tracing::warn!(%abandoned, "dropped");
+                    return;
+                }
+            };
+            span.record("chekhov.outcome", attempt::name(&ended.verdict));
+            drop(span);
+            let Some(next) = self.settle(&work, &pipeline, ended).await else {
+                return;
+            };
+            work = next;
+        }
+    }
+
+    /// Commits what an attempt came to; answers the receipt to go on with, if it stays here.
+    async fn settle(&self, work: &Work, pipeline: &Pipeline, ended: Ended) -> Option<Work> {
+        let stage = &pipeline.stages[work.position];
+        let outcome = attempt::name(&ended.verdict);
+        metrics::counter!("chekhov_attempts_total", "stage" => stage.name.clone(), "outcome" => outcome).increment(1);
+        let failed = !matches!(ended.verdict, Verdict::Success { .. });
+        let step = next::step(work, pipeline, stage, ended, Holder::Orchestrator, rand_jitter());
+        if failed {
+            tracing::info!(stage = %stage.name, outcome, reason = step.reason.as_deref().unwrap_or_default(), "attempt");
+        }
+        let stays = step.to == To::Own;
+        let mut next = work.clone();
+        next.position = usize::try_from(step.position).unwrap_or_default();
+        next.counters = step.counters;
+        next.standing = step.standing;
+        next.destination.clone_from(&step.destination);
+        (self.commit(step).await && stays).then_some(next)
+    }
+
+    async fn commit(&self, step: Step) -> bool {
+        let (due, internal) = (
+            matches!(step.to, To::WaitFirstCall | To::WaitCall(_)),
+            matches!(step.to, To::WaitInternal(_)),
+        );
+        match self.steps.commit(step).await {
+            Ok(true) => {
+                if due {
+                    self.due.notify_one();
+                }
+                if internal {
+                    self.wake.notify_one();
+                }
+                true
+            }
+            Ok(false) => {
+                metrics::counter!("chekhov_stale_steps_total").increment(1);
+                tracing::warn!("somebody else has the receipt now; the step is dropped");
+                false
+            }
+            Err(error) => {
+                tracing::error!(%error, "the step could not be stored; the healer will find the receipt");
+                false
+            }
+        }
+    }
+}
+
+fn trace_id(work: &Work) -> &str {
+    work.traceparent.get(3..35).unwrap_or_default()
+}
+
+fn rand_jitter() -> f64 {
+    rand::random()
+}
+
+/// A receipt given back as it is, due after `delay`.
+fn hand_back(work: &Work, delay: Duration, reason: String) -> Step {
+    Step {
+        hold: work.hold,
+        to: To::WaitInternal(delay),
+        position: i16::try_from(work.position).unwrap_or(i16::MAX),
+        destination: work.destination.clone(),
+        counters: work.counters,
+        standing: work.standing,
+        reason: Some(reason),
+        stage: String::new(),
+        result: None,
+        calls: Vec::new(),
+    }
+}
+
+/// A receipt whose stage is external after all, as one reissued or claimed at the seam.
+fn to_destination(work: &Work, pipeline: &Pipeline) -> Step {
+    let destination = next::bound_for(pipeline, work.position).to_owned();
+    Step {
+        to: To::WaitCall(Duration::ZERO),
+        destination,
+        ..hand_back(work, Duration::ZERO, String::new())
+    }
+}

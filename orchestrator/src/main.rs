@@ -1,0 +1,61 @@
+//! The orchestrator's binary.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use shared::configuration::Configuration;
+use shared::pipeline::{Pipeline, Source};
+use shared::{life, telemetry};
+
+#[derive(Parser)]
+#[command(version, about = "Takes receipts in, runs their internal stages, hands them off")]
+struct Arguments {
+    /// The configuration.
+    #[arg(long, env = "CHEKHOV_CONFIG", default_value = "chekhov.toml", global = true)]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Reports every mistake of a pipeline, and the requests it would make; sends nothing.
+    Check {
+        /// The pipeline's file.
+        pipeline: PathBuf,
+        /// A receipt to render requests for.
+        #[arg(long)]
+        receipt: Option<PathBuf>,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    if let Some(Command::Check { pipeline, receipt }) = arguments.command {
+        return check(&pipeline, receipt.as_deref());
+    }
+    let configuration = Configuration::load(&arguments.config)?;
+    let guard = telemetry::start(&configuration.telemetry, "chekhov-orchestrator")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let ended = runtime.block_on(async {
+        let stop = life::stop_on_signal()?;
+        orchestrator::app::run(configuration, stop).await
+    });
+    drop(runtime);
+    guard.flush();
+    ended
+}
+
+fn check(pipeline: &std::path::Path, receipt: Option<&std::path::Path>) -> anyhow::Result<()> {
+    let pipeline = Pipeline::compile(Source::read(pipeline)?)?;
+    let receipt = match receipt {
+        Some(path) => {
+            let body = std::fs::read(path).with_context(|| path.display().to_string())?;
+            Some(shared::receipt::parse(&body, time::OffsetDateTime::now_utc())?)
+        }
+        None => None,
+    };
+    print!("{}", shared::pipeline::check::report(&pipeline, receipt.as_ref()));
+    Ok(())
+}

@@ -1,0 +1,244 @@
+//! Publishes with pipelined confirms, on a connection of its own that is made anew for ever.
+//!
+//! A message stays in memory until it is confirmed and is published again on the next connection: doubled is harmless.
+//! A confirm is not bookkeeping; a returned message says that the topology is gone, and it is declared again.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::{Channel, Confirmation};
+use shared::configuration::Secret;
+use shared::handoff::{self, Message, PATIENCE};
+use shared::store::relay::Queued;
+use shared::telemetry::TraceContext;
+use tokio::sync::mpsc;
+use tokio::time::{interval, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::info_span;
+
+/// The most publishes without a confirm.
+const WINDOW: usize = 500;
+/// How often the queues' depths are read.
+const GAUGE: Duration = Duration::from_secs(1);
+
+/// A receipt to publish.
+#[derive(Clone)]
+pub struct Publication {
+    /// Where it goes.
+    pub destination: String,
+    /// What the message says.
+    pub receipt: Queued,
+}
+
+/// What is known of the broker.
+#[derive(Default)]
+pub struct Broker {
+    connected: AtomicBool,
+    ready: Mutex<BTreeMap<String, u32>>,
+    error: Mutex<String>,
+}
+
+impl Broker {
+    /// Whether messages can be published.
+    #[must_use]
+    pub fn connected(&self) -> bool {
+        self.connected.load(Ordering::Relaxed)
+    }
+
+    /// Messages ready for a destination, read within the last seconds; `None` while nothing is known.
+    #[must_use]
+    pub fn ready(&self, destination: &str) -> Option<u32> {
+        if !self.connected() {
+            return None;
+        }
+        self.ready
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(destination)
+            .copied()
+    }
+
+    /// Why it is not connected.
+    #[must_use]
+    pub fn error(&self) -> String {
+        self.error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn lost(&self, error: &lapin::Error) {
+        self.connected.store(false, Ordering::Relaxed);
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        *self.error.lock().unwrap_or_else(PoisonError::into_inner) = error.to_string();
+    }
+}
+
+/// Publishes until the inbox closes; on `stop` what is left is left to the healer.
+pub async fn run(
+    url: Secret,
+    queues: Vec<(String, String)>,
+    mut inbox: mpsc::Receiver<Publication>,
+    broker: Arc<Broker>,
+    stop: CancellationToken,
+) {
+    let mut unconfirmed: VecDeque<Publication> = VecDeque::new();
+    let mut pause = Duration::from_millis(100);
+    loop {
+        let error = match session(&url, &queues, &mut inbox, &mut unconfirmed, &broker, &stop).await {
+            Ok(()) => return,
+            Err(error) => error,
+        };
+        if broker.connected() {
+            pause = Duration::from_millis(100);
+        }
+        broker.lost(&error);
+        tracing::warn!(%error, "no broker to publish to");
+        if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+            return;
+        }
+        pause = (pause * 2).min(Duration::from_secs(5));
+    }
+}
+
+async fn session(
+    url: &Secret,
+    queues: &[(String, String)],
+    inbox: &mut mpsc::Receiver<Publication>,
+    unconfirmed: &mut VecDeque<Publication>,
+    broker: &Broker,
+    stop: &CancellationToken,
+) -> Result<(), lapin::Error> {
+    let connection = handoff::connect(url.expose(), "chekhov-orchestrator publish").await?;
+    let channel = connection.create_channel().await?;
+    channel.confirm_select(ConfirmSelectOptions::default()).await?;
+    gauge(&channel, queues, broker).await?;
+    broker.connected.store(true, Ordering::Relaxed);
+    tracing::info!("publishing");
+
+    let mut again = std::mem::take(unconfirmed);
+    let mut confirms = FuturesUnordered::new();
+    let mut tick = interval(GAUGE);
+    let result = loop {
+        let room = confirms.len() < WINDOW;
+        tokio::select! {
+            biased;
+            Some((publication, outcome)) = confirms.next(), if !confirms.is_empty() => {
+                let outcome: Result<Confirmation, lapin::Error> = outcome;
+                match outcome {
+                    Ok(Confirmation::Ack(None) | Confirmation::NotRequested) => {}
+                    // The returned message may be another than this confirm's: declare the topology, publish what came back.
+                    Ok(Confirmation::Ack(Some(returned)) | Confirmation::Nack(Some(returned))) => {
+                        metrics::counter!("chekhov_returned_messages_total").increment(1);
+                        if let Err(error) = gauge(&channel, queues, broker).await { break Err(error) }
+                        let message = Message::decode(&returned.data, &returned.properties);
+                        if let (Ok(message), Some((destination, _))) = (message, queues.iter().find(|(_, queue)| *queue == returned.routing_key.as_str())) {
+                            let receipt = Queued { id: message.id, epoch: message.epoch, traceparent: message.trace.traceparent, tracestate: message.trace.tracestate };
+                            again.push_back(Publication { destination: destination.clone(), receipt });
+                        }
+                    }
+                    Ok(Confirmation::Nack(None)) => again.push_back(publication),
+                    Err(error) => { again.push_back(publication); break Err(error); }
+                }
+            }
+            publication = next(&mut again, inbox), if room => {
+                let Some(publication) = publication else { break Ok(()) };
+                match publish(&channel, queues, &publication).await {
+                    Ok(confirm) => confirms.push(async move {
+                        let outcome = timeout(PATIENCE, confirm).await.unwrap_or_else(|_| Err(handoff::timed_out()));
+                        (publication, outcome)
+                    }),
+                    Err(error) => { again.push_back(publication); break Err(error); }
+                }
+            }
+            _ = tick.tick() => if let Err(error) = gauge(&channel, queues, broker).await { break Err(error) },
+            () = stop.cancelled(), if inbox.is_empty() && again.is_empty() && confirms.is_empty() => break Ok(()),
+        }
+    };
+    // Whatever was not confirmed goes out again on the next connection.
+    unconfirmed.extend(again);
+    let left: Vec<_> = if result.is_err() {
+        drain(confirms).await
+    } else {
+        Vec::new()
+    };
+    unconfirmed.extend(left);
+    let _ = timeout(Duration::from_secs(1), connection.close(200, "bye".into())).await;
+    result
+}
+
+async fn drain<F>(mut confirms: FuturesUnordered<F>) -> Vec<Publication>
+where
+    F: Future<Output = (Publication, Result<Confirmation, lapin::Error>)>,
+{
+    let mut left = Vec::new();
+    while let Some((publication, _)) = confirms.next().await {
+        left.push(publication);
+    }
+    left
+}
+
+async fn next(again: &mut VecDeque<Publication>, inbox: &mut mpsc::Receiver<Publication>) -> Option<Publication> {
+    match again.pop_front() {
+        Some(publication) => Some(publication),
+        None => inbox.recv().await,
+    }
+}
+
+async fn publish(
+    channel: &Channel,
+    queues: &[(String, String)],
+    publication: &Publication,
+) -> Result<lapin::PublisherConfirm, lapin::Error> {
+    let queue = queues
+        .iter()
+        .find(|(name, _)| *name == publication.destination)
+        .map(|(_, queue)| queue.as_str())
+        .unwrap_or_default();
+    let intake = TraceContext {
+        traceparent: publication.receipt.traceparent.clone(),
+        tracestate: publication.receipt.tracestate.clone(),
+    };
+    let span = info_span!(
+        target: "chekhov", "publish", otel.name = %format_args!("publish {queue}"), otel.kind = "producer",
+        messaging.system = "rabbitmq", messaging.operation.name = "publish", messaging.operation.type = "send",
+        messaging.destination.name = queue, receipt.id = %publication.receipt.id,
+    );
+    intake.adopt(&span);
+    let message = Message {
+        id: publication.receipt.id,
+        epoch: publication.receipt.epoch,
+        trace: intake.of(&span),
+    };
+    let (body, properties) = message.encode();
+    let options = BasicPublishOptions {
+        mandatory: true,
+        ..BasicPublishOptions::default()
+    };
+    // A blocked connection writes nothing for as long as it is blocked.
+    match timeout(
+        PATIENCE,
+        channel.basic_publish("".into(), queue.into(), options, &body, properties),
+    )
+    .await
+    {
+        Ok(confirm) => confirm,
+        Err(_) => Err(handoff::timed_out()),
+    }
+}
+
+/// Declares every queue, which also tells how much is ready in it.
+async fn gauge(channel: &Channel, queues: &[(String, String)], broker: &Broker) -> Result<(), lapin::Error> {
+    for (destination, queue) in queues {
+        let ready = handoff::declare(channel, queue).await?;
+        metrics::gauge!("chekhov_ready_messages", "destination" => destination.clone()).set(f64::from(ready));
+        broker
+            .ready
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(destination.clone(), ready);
+    }
+    Ok(())
+}

@@ -1,0 +1,25 @@
+//! The pipeline: stages as data, declared in TOML, with jq for whatever is computed.
+//!
+//! A file is read ([`source`]), its shape checked ([`definition`]) and compiled ([`compile`]); every mistake is named with
+//! its place. A compiled request renders itself for a receipt and judges what came back ([`request`], [`outcome`]).
+//! Nothing here does I/O but [`Source::read`].
+
+pub mod backoff;
+pub mod check;
+mod compile;
+mod definition;
+mod filter;
+pub mod mistakes;
+pub mod outcome;
+pub mod request;
+pub mod source;
+pub mod subject;
+mod template;
+
+pub use backoff::Backoff;
+pub use compile::{Pipeline, Stage, Target};
+pub use mistakes::{Mistakes, RenderError};
+pub use outcome::{Effect, Exchange, Verdict, constrain, default_verdict};
+pub use request::{Rendered, Request, To, call_id};
+pub use source::Source;
+pub use subject::Subject;

@@ -1,0 +1,323 @@
+//! One request of a stage: when it is made, what is sent, and what its answer comes to.
+
+use std::time::Duration;
+
+use http::Method;
+use jaq_json::Val;
+use percent_encoding::utf8_percent_encode;
+use sha2::{Digest, Sha256};
+
+use super::filter::{Filter, read};
+use super::outcome::{default_verdict, retry_after};
+use super::subject::{Variables, text};
+use super::template::{SEGMENT, Template, scalar};
+use super::{Backoff, Effect, Exchange, RenderError, Subject, Verdict};
+
+/// The longest reason taken from an answer, in characters.
+const REASON: usize = 500;
+
+/// Where a request goes: a name of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum To {
+    /// `[service.<name>]`
+    Service(String),
+    /// `[destination.<name>]`
+    Destination(String),
+}
+
+/// A compiled request.
+pub struct Request {
+    /// Its name, unique in its stage.
+    pub name: String,
+    /// Where it goes.
+    pub to: To,
+    /// What repeating it does.
+    pub effect: Effect,
+    /// The delays of `poll` outcomes.
+    pub poll: Option<Backoff>,
+    /// Calls of `for_each` at once.
+    pub parallel: usize,
+    /// Of one call, instead of the endpoint's.
+    pub timeout: Option<Duration>,
+    pub(super) stage: String,
+    pub(super) method: Method,
+    pub(super) path: Template,
+    pub(super) when: Option<Filter>,
+    pub(super) for_each: Option<Filter>,
+    pub(super) query: Vec<(String, Filter)>,
+    pub(super) headers: Vec<(String, Template)>,
+    pub(super) body: Option<Filter>,
+    pub(super) save: Option<Filter>,
+    pub(super) rules: Vec<Rule>,
+    pub(super) variables: Variables,
+    /// Its success means that the receipt is registered: no rule of the pipeline says when.
+    pub(super) success_registers: bool,
+}
+
+/// One entry of `on`.
+pub(super) struct Rule {
+    pub status: Option<u16>,
+    pub condition: Option<Filter>,
+    pub then: Then,
+    pub reason: Option<Reason>,
+    pub registered: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Then {
+    Success,
+    Retry,
+    Poll,
+    Reject,
+    Unknown,
+    Park,
+    Reissue(usize),
+}
+
+pub(super) enum Reason {
+    Text(String),
+    Filter(Filter),
+}
+
+/// What is sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rendered {
+    /// HTTP method.
+    pub method: Method,
+    /// Path and query, to be appended to the endpoint's URL.
+    pub path_and_query: String,
+    /// Header pairs.
+    pub headers: Vec<(String, String)>,
+    /// The body, JSON.
+    pub body: Option<Vec<u8>>,
+}
+
+impl Request {
+    /// Whether its `when` holds.
+    ///
+    /// # Errors
+    /// When the filter fails.
+    pub fn runs(&self, subject: &Subject) -> Result<bool, RenderError> {
+        let Some(when) = &self.when else { return Ok(true) };
+        when.holds(self.input(subject, "", None)?)
+            .map_err(|error| RenderError(format!("when: {error}")))
+    }
+
+    /// The items of `for_each`, as JSON; `None` without it.
+    ///
+    /// # Errors
+    /// When the filter fails or its output is no array.
+    pub fn items(&self, subject: &Subject) -> Result<Option<Vec<String>>, RenderError> {
+        let Some(each) = &self.for_each else { return Ok(None) };
+        match each
+            .one(self.input(subject, "", None)?)
+            .map_err(|error| RenderError(format!("for_each: {error}")))?
+        {
+            Val::Arr(items) => Ok(Some(items.iter().map(ToString::to_string).collect())),
+            _ => Err(RenderError("for_each: the output is no array".to_owned())),
+        }
+    }
+
+    /// What is sent for a receipt, or for an item of it.
+    ///
+    /// # Errors
+    /// When a place has no value or a filter fails.
+    pub fn render(&self, subject: &Subject, call_id: &str, item: Option<&str>) -> Result<Rendered, RenderError> {
+        let input = self.input(subject, call_id, item)?;
+        let mut path_and_query = self.path.render(&input, true)?;
+        let mut separator = if path_and_query.contains('?') { '&' } else { '?' };
+        for (name, filter) in &self.query {
+            let value = filter
+                .one(input.clone())
+                .map_err(|error| RenderError(format!("query.{name}: {error}")))?;
+            let value = scalar(&value).ok_or_else(|| RenderError(format!("query.{name}: no plain value")))?;
+            path_and_query.push(separator);
+            path_and_query.extend(utf8_percent_encode(name, SEGMENT));
+            path_and_query.push('=');
+            path_and_query.extend(utf8_percent_encode(&value, SEGMENT));
+            separator = '&';
+        }
+        let mut headers = Vec::with_capacity(self.headers.len());
+        for (name, template) in &self.headers {
+            headers.push((name.clone(), template.render(&input, false)?));
+        }
+        let body = match &self.body {
+            Some(filter) => Some(
+                filter
+                    .json(input)
+                    .map_err(|error| RenderError(format!("body: {error}")))?
+                    .into_bytes(),
+            ),
+            None if matches!(self.method, Method::GET | Method::DELETE) => None,
+            None => Some(subject.envelope()),
+        };
+        Ok(Rendered {
+            method: self.method.clone(),
+            path_and_query,
+            headers,
+            body,
+        })
+    }
+
+    /// What a call came to: the first rule that matches, or the default.
+    #[must_use]
+    pub fn judge(&self, subject: &Subject, call_id: &str, item: Option<&str>, exchange: &Exchange) -> Verdict {
+        let default = default_verdict(self.effect, exchange);
+        let target = match &self.to {
+            To::Service(name) | To::Destination(name) => name,
+        };
+        let Exchange::Answered {
+            status,
+            headers,
+            body,
+            complete,
+        } = exchange
+        else {
+            return named(default, target);
+        };
+        let json = if *complete {
+            std::str::from_utf8(body).ok().and_then(|body| read(body).ok())
+        } else {
+            None
+        };
+        let seen = || -> Result<Val, RenderError> {
+            let mut input = self.members(subject, call_id, item)?;
+            input.push((text("status"), Val::from(usize::from(*status))));
+            let headers = headers
+                .iter()
+                .filter_map(|(name, value)| Some((text(name.as_str()), text(value.to_str().ok()?))));
+            input.push((text("headers"), Val::obj(headers.collect())));
+            input.push((text("body"), json.clone().unwrap_or_default()));
+            Ok(Val::obj(input.into_iter().collect()))
+        };
+        // Built only where a filter asks, and once.
+        let input = std::cell::OnceCell::new();
+        let input = || input.get_or_init(|| seen().ok()).clone();
+        let rule = self.rules.iter().find(|rule| {
+            rule.status.is_none_or(|wanted| wanted == *status)
+                && rule
+                    .condition
+                    .as_ref()
+                    .is_none_or(|filter| input().is_some_and(|input| filter.holds(input).unwrap_or(false)))
+        });
+        let Some(rule) = rule else {
+            return match default {
+                Verdict::Success { .. } => self.succeed(target, json.as_ref(), input, self.success_registers),
+                other => named(other, target),
+            };
+        };
+        let reason = match &rule.reason {
+            Some(Reason::Text(reason)) => reason.clone(),
+            Some(Reason::Filter(filter)) => input()
+                .and_then(|input| filter.one(input).ok())
+                .and_then(|value| scalar(&value))
+                .map_or_else(
+                    || format!("{target} answered {status}"),
+                    |reason| reason.chars().take(REASON).collect(),
+                ),
+            None => format!("{target} answered {status}"),
+        };
+        match rule.then {
+            Then::Success => self.succeed(target, json.as_ref(), input, rule.registered || self.success_registers),
+            Then::Retry => Verdict::Retry {
+                reason,
+                after: retry_after(headers),
+            },
+            Then::Poll => Verdict::Poll { reason },
+            Then::Reject => Verdict::Reject { reason },
+            Then::Unknown => Verdict::Unknown { reason },
+            Then::Park => Verdict::Park { reason },
+            Then::Reissue(stage) => Verdict::Reissue { stage, reason },
+        }
+    }
+
+    /// Whether a success of this request means that the receipt is registered.
+    #[must_use]
+    pub fn success_registers(&self) -> bool {
+        self.success_registers
+    }
+
+    fn succeed(&self, target: &str, body: Option<&Val>, input: impl Fn() -> Option<Val>, registered: bool) -> Verdict {
+        let value = match &self.save {
+            None => Ok(body.map_or_else(|| "null".to_owned(), ToString::to_string)),
+            Some(filter) => input()
+                .ok_or_else(|| "the receipt cannot be read".to_owned())
+                .and_then(|input| filter.json(input)),
+        };
+        match value {
+            Ok(value) => Verdict::Success { value, registered },
+            // It answered well, but not what was agreed: for a request that registers that settles nothing.
+            Err(error) if self.effect == Effect::Registers => Verdict::Unknown {
+                reason: format!("{target}: its answer could not be saved: {error}"),
+            },
+            Err(error) => Verdict::Undeclared {
+                reason: format!("{target}: its answer could not be saved: {error}"),
+            },
+        }
+    }
+
+    fn members(&self, subject: &Subject, call_id: &str, item: Option<&str>) -> Result<Vec<(Val, Val)>, RenderError> {
+        subject.input(&self.stage, &self.variables, call_id, item)
+    }
+
+    fn input(&self, subject: &Subject, call_id: &str, item: Option<&str>) -> Result<Val, RenderError> {
+        Ok(Val::obj(self.members(subject, call_id, item)?.into_iter().collect()))
+    }
+}
+
+/// The verdict with the endpoint's name before its reason.
+fn named(verdict: Verdict, target: &str) -> Verdict {
+    let say = |reason: String| format!("{target} {reason}");
+    match verdict {
+        Verdict::Retry { reason, after } => Verdict::Retry {
+            reason: say(reason),
+            after,
+        },
+        Verdict::Reject { reason } => Verdict::Reject { reason: say(reason) },
+        Verdict::Unknown { reason } => Verdict::Unknown { reason: say(reason) },
+        Verdict::Undeclared { reason } => Verdict::Undeclared { reason: say(reason) },
+        Verdict::Credentials { reason } => Verdict::Credentials { reason: say(reason) },
+        other => other,
+    }
+}
+
+/// The idempotency key of a call: a hash of what it is for and never of our own id, so that a receipt posted again after
+/// a restore gets the same one. 64 hexadecimal digits; `n` rises only when the API demands a new one.
+#[must_use]
+pub fn call_id(
+    target: &str,
+    stage: &str,
+    request: &str,
+    merchant: &str,
+    external_id: &str,
+    item: Option<usize>,
+    n: u32,
+) -> String {
+    let mut hash = Sha256::new();
+    let item = item.map_or_else(String::new, |item| item.to_string());
+    for field in [target, stage, request, merchant, external_id, &item, &n.to_string()] {
+        hash.update(u64::try_from(field.len()).unwrap_or(u64::MAX).to_be_bytes());
+        hash.update(field);
+    }
+    hex::encode(hash.finalize())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn call_ids_differ_in_every_field_and_in_nothing_else() {
+        let id = call_id("fiscal", "register", "send", "m", "e", None, 0);
+        assert_eq!(id.len(), 64);
+        assert_eq!(id, call_id("fiscal", "register", "send", "m", "e", None, 0));
+        for other in [
+            call_id("fiscalr", "egister", "send", "m", "e", None, 0),
+            call_id("fiscal", "register", "send", "me", "", None, 0),
+            call_id("fiscal", "register", "send", "m", "e", Some(0), 0),
+            call_id("fiscal", "register", "send", "m", "e", None, 1),
+        ] {
+            assert_ne!(id, other);
+        }
+    }
+}

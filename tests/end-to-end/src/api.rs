@@ -1,0 +1,188 @@
+//! The intake, as a client sees it.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use serde::Deserialize;
+use serde_json::Value;
+use time::OffsetDateTime;
+
+use crate::http;
+
+/// One orchestrator's HTTP API, with a token.
+#[derive(Debug, Clone)]
+pub struct Api {
+    base: String,
+    token: String,
+    client: reqwest::Client,
+}
+
+/// What a call was answered with.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// `Retry-After` in seconds.
+    pub retry_after: Option<u64>,
+    /// The body; null when it is no JSON.
+    pub body: Value,
+}
+
+/// A receipt as `GET /v1/receipts/{id}` shows it: what tests look at.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Receipt {
+    /// Chekhov's id.
+    pub id: String,
+    /// The merchant's id.
+    pub merchant: String,
+    /// The caller's id.
+    pub external_id: String,
+    /// One of the contract's states.
+    pub state: String,
+    /// Where it stands.
+    pub stage: Option<String>,
+    /// Why it waits.
+    pub reason: Option<String>,
+    /// When it was stored.
+    #[serde(with = "time::serde::rfc3339")]
+    pub accepted_at: OffsetDateTime,
+    /// All of its trace.
+    pub trace_id: String,
+    /// Every call made for it.
+    pub history: Vec<Call>,
+}
+
+/// One call of a history.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Call {
+    /// The stage it belongs to.
+    pub stage: String,
+    /// The request of that stage.
+    pub request: String,
+    /// Its idempotency key.
+    pub call_id: String,
+    /// When it began.
+    #[serde(with = "time::serde::rfc3339")]
+    pub started_at: OffsetDateTime,
+    /// How long it took.
+    pub duration_ms: i64,
+    /// What it came to.
+    pub outcome: String,
+    /// The status answered.
+    pub status: Option<u16>,
+}
+
+impl Receipt {
+    /// Whether nothing happens any more without a person.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        matches!(self.state.as_str(), "registered" | "rejected" | "cancelled" | "parked")
+    }
+}
+
+impl Answer {
+    /// Whether the receipt is stored: now, or already.
+    #[must_use]
+    pub fn is_accepted(&self) -> bool {
+        matches!(self.status, 200 | 202)
+    }
+
+    /// Chekhov's id of it.
+    #[must_use]
+    pub fn id(&self) -> Option<&str> {
+        self.body.get("id")?.as_str()
+    }
+}
+
+impl Api {
+    /// The API at `base`, such as `http://127.0.0.1:8080`.
+    #[must_use]
+    pub fn new(base: impl Into<String>, token: impl Into<String>) -> Self {
+        Self {
+            base: base.into(),
+            token: token.into(),
+            client: http::client(),
+        }
+    }
+
+    /// Posts a receipt once.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn post(&self, receipt: &Value) -> anyhow::Result<Answer> {
+        let url = http::url(&self.base, &["v1", "receipts"])?;
+        let request = self
+            .client
+            .post(url)
+            .header(CONTENT_TYPE, "application/json")
+            .body(receipt.to_string());
+        self.send(request).await
+    }
+
+    /// Posts a receipt as a careful client does: again, with the same content, until it is answered for good.
+    ///
+    /// # Errors
+    /// When that takes longer than `limit`: what stood in the way last.
+    pub async fn post_until_answered(&self, receipt: &Value, limit: Duration) -> anyhow::Result<Answer> {
+        let begun = tokio::time::Instant::now();
+        loop {
+            let answer = self.post(receipt).await;
+            let pause = match &answer {
+                Ok(answer) if !matches!(answer.status, 429 | 500..) => return Ok(answer.clone()),
+                Ok(answer) => Duration::from_secs(answer.retry_after.unwrap_or(1)),
+                Err(_) => Duration::from_millis(200),
+            };
+            if begun.elapsed() + pause > limit {
+                return answer;
+            }
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Reads a receipt by Chekhov's id.
+    ///
+    /// # Errors
+    /// When it cannot be read; `None` says that there is none.
+    pub async fn get(&self, id: &str) -> anyhow::Result<Option<Receipt>> {
+        let answer = self.call(&["v1", "receipts", id]).await?;
+        match answer.status {
+            200 => Ok(Some(
+                serde_json::from_value(answer.body).context("a receipt of another shape")?,
+            )),
+            404 => Ok(None),
+            status => anyhow::bail!("GET /v1/receipts/{id}: {status} {}", answer.body),
+        }
+    }
+
+    /// Makes any `GET`, by the segments of its path.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn call(&self, path: &[&str]) -> anyhow::Result<Answer> {
+        self.send(self.client.get(http::url(&self.base, path)?)).await
+    }
+
+    /// Whether the process says that it can work.
+    pub async fn is_ready(&self) -> bool {
+        self.call(&["readyz"]).await.is_ok_and(|answer| answer.status == 200)
+    }
+
+    async fn send(&self, request: reqwest::RequestBuilder) -> anyhow::Result<Answer> {
+        let response = request
+            .header(AUTHORIZATION, format!("Bearer {}", self.token))
+            .send()
+            .await?;
+        let status = response.status().as_u16();
+        let retry_after = response
+            .headers()
+            .get(RETRY_AFTER)
+            .and_then(|value| value.to_str().ok()?.parse().ok());
+        let body = serde_json::from_slice(&response.bytes().await?).unwrap_or_default();
+        Ok(Answer {
+            status,
+            retry_after,
+            body,
+        })
+    }
+}

@@ -1,0 +1,118 @@
+//! The simulator: what goes wrong, and who called what.
+
+use anyhow::{Context, ensure};
+use reqwest::Method;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::http;
+
+/// The simulator's handles.
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    base: String,
+    client: reqwest::Client,
+}
+
+/// All that the simulator has seen of one receipt.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Entry {
+    /// Every call.
+    pub calls: Vec<Value>,
+    /// Every registration.
+    pub registrations: Vec<Value>,
+}
+
+impl Entry {
+    /// How often it was registered: a registration that the API reported as failed does not count.
+    #[must_use]
+    pub fn registered(&self) -> usize {
+        let failed = |registration: &&Value| registration.get("failed").and_then(Value::as_bool).unwrap_or(false);
+        self.registrations
+            .iter()
+            .filter(|registration| !failed(registration))
+            .count()
+    }
+}
+
+impl Ledger {
+    /// The simulator at `base`, such as `http://127.0.0.1:8090`.
+    #[must_use]
+    pub fn new(base: impl Into<String>) -> Self {
+        Self {
+            base: base.into(),
+            client: http::client(),
+        }
+    }
+
+    /// Its address.
+    #[must_use]
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// Sets the whole table of faults.
+    ///
+    /// # Errors
+    /// When the simulator does not take it.
+    pub async fn set_faults(&self, faults: &Value) -> anyhow::Result<()> {
+        self.ask(Method::PUT, &["faults"], Some(faults)).await.map(drop)
+    }
+
+    /// Takes all faults away.
+    ///
+    /// # Errors
+    /// When the simulator does not answer.
+    pub async fn clear_faults(&self) -> anyhow::Result<()> {
+        self.ask(Method::DELETE, &["faults"], None).await.map(drop)
+    }
+
+    /// Sets how the fiscal API behaves when nothing is broken.
+    ///
+    /// # Errors
+    /// When the simulator does not take it.
+    pub async fn set(&self, settings: &Value) -> anyhow::Result<()> {
+        self.ask(Method::PUT, &["settings"], Some(settings)).await.map(drop)
+    }
+
+    /// The figures over everything.
+    ///
+    /// # Errors
+    /// When the simulator does not answer.
+    pub async fn summary(&self) -> anyhow::Result<Value> {
+        self.ask(Method::GET, &["ledger"], None).await
+    }
+
+    /// What there is of one receipt.
+    ///
+    /// # Errors
+    /// When the simulator does not answer.
+    pub async fn entry(&self, merchant: &str, external_id: &str) -> anyhow::Result<Entry> {
+        let entry = self.ask(Method::GET, &["ledger", merchant, external_id], None).await?;
+        serde_json::from_value(entry).context("a ledger of another shape")
+    }
+
+    /// Whether it answers.
+    pub async fn is_ready(&self) -> bool {
+        self.ask(Method::GET, &["settings"], None).await.is_ok()
+    }
+
+    async fn ask(&self, method: Method, path: &[&str], body: Option<&Value>) -> anyhow::Result<Value> {
+        let mut request = self.client.request(method.clone(), http::url(&self.base, path)?);
+        if let Some(body) = body {
+            request = request
+                .header(reqwest::header::CONTENT_TYPE, "application/json")
+                .body(body.to_string());
+        }
+        let response = request.send().await?;
+        let status = response.status();
+        let bytes = response.bytes().await?;
+        ensure!(
+            status.is_success(),
+            "the simulator: {method} /{} answered {status}: {}",
+            path.join("/"),
+            String::from_utf8_lossy(&bytes)
+        );
+        Ok(serde_json::from_slice(&bytes).unwrap_or_default())
+    }
+}

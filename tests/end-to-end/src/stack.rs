@@ -1,0 +1,356 @@
+//! A whole Chekhov: a database, a simulator, orchestrators and dispatchers of its own.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use serde_json::Value;
+
+use crate::api::Api;
+use crate::eventually::{eventually, in_parallel};
+use crate::judge::{Posted, Verdict, judge};
+use crate::ledger::Ledger;
+use crate::processes::{Process, free_port};
+use crate::servers::{Database, amqp_url};
+
+/// The operator's token of every stack.
+pub const TOKEN: &str = "end-to-end";
+/// Its SHA-256.
+const TOKEN_HASH: &str = "1bdfa399a64dcf61e3c97ef2743788084bd6c4fe7278c7901104ff3fdb3ec439";
+/// How long a process may need to be ready, on a machine that does other things.
+const READY: Duration = Duration::from_mins(1);
+
+/// What a stack is to be like.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How many orchestrators.
+    pub orchestrators: usize,
+    /// How many dispatchers.
+    pub dispatchers: usize,
+    /// Keys of the configuration and their values: `("destination.fiscal.rate", "50/s")`.
+    pub configuration: Vec<(String, String)>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            orchestrators: 1,
+            dispatchers: 1,
+            configuration: Vec::new(),
+        }
+    }
+}
+
+impl Options {
+    /// Sets a key of the configuration.
+    #[must_use]
+    pub fn with(mut self, key: &str, value: &str) -> Self {
+        self.configuration.push((key.to_owned(), value.to_owned()));
+        self
+    }
+}
+
+/// One orchestrator or dispatcher.
+#[derive(Debug)]
+pub struct Member {
+    /// The process; signal it, kill it.
+    pub process: Process,
+    /// Its HTTP API: an orchestrator's intake, a dispatcher's health.
+    pub api: Api,
+    program: &'static str,
+    name: String,
+    environment: Vec<(String, String)>,
+}
+
+/// A whole Chekhov. Processes end before the database goes: fields are dropped in this order.
+#[derive(Debug)]
+pub struct Stack {
+    /// The orchestrators.
+    pub orchestrators: Vec<Member>,
+    /// The dispatchers.
+    pub dispatchers: Vec<Member>,
+    /// The simulator's handles.
+    pub ledger: Ledger,
+    /// What was accepted so far.
+    pub posted: Vec<Posted>,
+    /// Its database.
+    pub database: Database,
+    simulator: Process,
+    directory: PathBuf,
+    environment: Vec<(String, String)>,
+}
+
+impl Stack {
+    /// Starts everything, and returns when all of it is ready.
+    ///
+    /// # Errors
+    /// When a part cannot be started.
+    ///
+    /// # Panics
+    /// When a part does not become ready, or servers are missing.
+    pub async fn start(options: &Options) -> anyhow::Result<Self> {
+        let prefix = format!("chekhov-{}", uuid::Uuid::new_v4().simple());
+        let directory = std::env::temp_dir().join(&prefix);
+        std::fs::create_dir_all(&directory)?;
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        write_configuration(&root, &directory)?;
+
+        let database = Database::create()?;
+        let listen = format!("127.0.0.1:{}", free_port()?);
+        let arguments = ["--listen", listen.as_str()].map(OsStr::new);
+        let mut simulator = Process::start("simulator", "simulator", &arguments, &[], &directory)?;
+        let ledger = Ledger::new(format!("http://{listen}"));
+        ready(&mut simulator, async || ledger.is_ready().await).await;
+
+        let mut keys = vec![
+            (
+                "pipeline".to_owned(),
+                root.join("deploy/pipeline/receipts.toml")
+                    .canonicalize()?
+                    .display()
+                    .to_string(),
+            ),
+            ("database.url".to_owned(), database.url()),
+            ("rabbitmq.url".to_owned(), amqp_url()),
+            ("rabbitmq.prefix".to_owned(), prefix),
+            ("destination.fiscal.url".to_owned(), format!("{}/fiscal", ledger.base())),
+        ];
+        for service in ["validation", "catalog", "sellers", "tax", "numbers", "documents"] {
+            keys.push((format!("service.{service}.url"), format!("{}/{service}", ledger.base())));
+        }
+        keys.extend(options.configuration.iter().cloned());
+        let environment = keys.iter().map(|(key, value)| (variable(key), value.clone())).collect();
+
+        let (orchestrators, dispatchers, posted) = (Vec::new(), Vec::new(), Vec::new());
+        let mut stack = Self {
+            orchestrators,
+            dispatchers,
+            ledger,
+            posted,
+            database,
+            simulator,
+            directory,
+            environment,
+        };
+        for _ in 0..options.orchestrators {
+            stack.add_orchestrator().await?;
+        }
+        for _ in 0..options.dispatchers {
+            stack.add_dispatcher().await?;
+        }
+        Ok(stack)
+    }
+
+    /// Starts one more orchestrator.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    pub async fn add_orchestrator(&mut self) -> anyhow::Result<()> {
+        let (intake, metrics) = (free_port()?, free_port()?);
+        let own = [("intake.listen", intake), ("orchestrator.metrics", metrics)];
+        let name = format!("orchestrator-{}", self.orchestrators.len());
+        let member = self.member("orchestrator", name, intake, &own).await?;
+        self.orchestrators.push(member);
+        Ok(())
+    }
+
+    /// Starts one more dispatcher.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    pub async fn add_dispatcher(&mut self) -> anyhow::Result<()> {
+        let listen = free_port()?;
+        let name = format!("external-dispatcher-{}", self.dispatchers.len());
+        let member = self
+            .member("external-dispatcher", name, listen, &[("dispatcher.listen", listen)])
+            .await?;
+        self.dispatchers.push(member);
+        Ok(())
+    }
+
+    /// Posts all, over all orchestrators in turn, as careful clients do; each must be accepted.
+    ///
+    /// # Errors
+    /// When one is not: the first such answer.
+    pub async fn post_all(&mut self, receipts: &[Value]) -> anyhow::Result<()> {
+        let apis: Vec<_> = self.orchestrators.iter().map(|member| member.api.clone()).collect();
+        ensure!(!apis.is_empty(), "there is no orchestrator to post to");
+        let work = receipts.iter().cloned().zip(apis.iter().cycle().cloned());
+        let answers = in_parallel(work, 32, |(receipt, api)| async move {
+            let answer = api.post_until_answered(&receipt, Duration::from_mins(1)).await;
+            (receipt, answer)
+        });
+        let mut refused = None;
+        for (receipt, answer) in answers.await {
+            let external_id = receipt["external_id"].as_str().unwrap_or_default().to_owned();
+            let merchant = receipt["merchant"]["id"].as_str().unwrap_or_default().to_owned();
+            match answer {
+                Ok(answer) if answer.is_accepted() => {
+                    let id = answer.id().context("an answer without an id")?.to_owned();
+                    self.posted.push(Posted {
+                        id,
+                        merchant,
+                        external_id,
+                    });
+                }
+                Ok(answer) => refused = Some(anyhow::anyhow!("{external_id}: {} {}", answer.status, answer.body)),
+                Err(error) => refused = Some(error.context(external_id)),
+            }
+        }
+        refused.map_or(Ok(()), Err)
+    }
+
+    /// Waits until no posted receipt is on its way any more: registered, rejected, cancelled or parked.
+    ///
+    /// # Panics
+    /// When that takes longer than `limit`: with the reasons of those that are on their way.
+    pub async fn settled(&self, limit: Duration) {
+        let deadline = tokio::time::Instant::now() + limit;
+        let mut open: Vec<Posted> = self.posted.clone();
+        loop {
+            let api = self.any_api();
+            let looked = in_parallel(open, 8, |posted| {
+                let api = api.clone();
+                async move { (api.get(&posted.id).await, posted) }
+            });
+            let mut reasons = Vec::new();
+            open = Vec::new();
+            for (receipt, posted) in looked.await {
+                match receipt {
+                    Ok(Some(receipt)) if receipt.is_settled() => continue,
+                    // Lost: it will not come back; the judge says so.
+                    Ok(None) => continue,
+                    Ok(Some(receipt)) => {
+                        reasons.push(format!("{} {:?} {:?}", receipt.state, receipt.stage, receipt.reason));
+                    }
+                    Err(error) => reasons.push(format!("{error:#}")),
+                }
+                open.push(posted);
+            }
+            if open.is_empty() {
+                return;
+            }
+            reasons.truncate(5);
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "{} not settled within {limit:?}; {reasons:#?}",
+                open.len()
+            );
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// What became of everything posted.
+    ///
+    /// # Errors
+    /// When Chekhov or the simulator does not answer.
+    pub async fn judge(&self) -> anyhow::Result<Verdict> {
+        judge(&self.any_api(), &self.ledger, &self.posted).await
+    }
+
+    fn any_api(&self) -> Api {
+        self.orchestrators
+            .first()
+            .expect("a stack is looked at through an orchestrator")
+            .api
+            .clone()
+    }
+
+    async fn member(
+        &self,
+        program: &'static str,
+        name: String,
+        port: u16,
+        own: &[(&str, u16)],
+    ) -> anyhow::Result<Member> {
+        let mut environment = self.environment.clone();
+        environment.extend(
+            own.iter()
+                .map(|(key, port)| (variable(key), format!("127.0.0.1:{port}"))),
+        );
+        environment.push((
+            "CHEKHOV_CONFIG".to_owned(),
+            self.directory.join("chekhov.toml").display().to_string(),
+        ));
+        let process = Process::start(program, &name, &[], &environment, &self.directory)?;
+        let api = Api::new(format!("http://127.0.0.1:{port}"), TOKEN);
+        let mut member = Member {
+            process,
+            api,
+            program,
+            name,
+            environment,
+        };
+        member.ready().await;
+        Ok(member)
+    }
+
+    /// Where configuration and logs are; kept after a failure.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The simulator's process.
+    pub fn simulator(&mut self) -> &mut Process {
+        &mut self.simulator
+    }
+}
+
+impl Member {
+    /// Starts it again, on the same ports, after it was killed or has ended.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    ///
+    /// # Panics
+    /// When it does not become ready.
+    pub async fn restart(&mut self, directory: &Path) -> anyhow::Result<()> {
+        self.process = Process::start(self.program, &self.name, &[], &self.environment, directory)?;
+        self.ready().await;
+        Ok(())
+    }
+
+    async fn ready(&mut self) {
+        let api = &self.api;
+        ready(&mut self.process, async || api.is_ready().await).await;
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the logs of this stack are in {}", self.directory.display());
+        } else {
+            drop(std::fs::remove_dir_all(&self.directory));
+        }
+    }
+}
+
+async fn ready(process: &mut Process, is_ready: impl AsyncFn() -> bool) {
+    eventually(READY, "a process is ready", async || {
+        assert!(process.is_running(), "it ended: {}", process.last_words());
+        is_ready().await
+    })
+    .await;
+}
+
+fn write_configuration(root: &Path, directory: &Path) -> anyhow::Result<()> {
+    let template = root.join("deploy/chekhov.toml");
+    let template = std::fs::read_to_string(&template).with_context(|| template.display().to_string())?;
+    let token = format!("\n[[intake.tokens]]\nname = \"end-to-end\"\nrole = \"operator\"\nsha256 = \"{TOKEN_HASH}\"\n");
+    std::fs::write(directory.join("chekhov.toml"), template + &token)?;
+    Ok(())
+}
+
+/// The environment variable that sets a key.
+fn variable(key: &str) -> String {
+    format!("CHEKHOV__{}", key.replace('.', "__").to_uppercase())
+}

@@ -1,0 +1,104 @@
+//! The handlers tests steer and judge by: `/ledger`, `/faults`, `/settings`.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use axum::extract::State;
+use axum::http::{StatusCode, Uri};
+use bytes::Bytes;
+use serde_json::json;
+
+use crate::answer::Answer;
+use crate::app::{Simulator, lock};
+use crate::faults::Faults;
+use crate::ledger::trace_id;
+use crate::route::decode;
+use crate::settings::Settings;
+use crate::summary::Summary;
+
+/// `GET /ledger`
+pub(crate) async fn summary(State(simulator): State<Simulator>) -> Answer {
+    let (summary, instants) = Summary::of(&lock(&simulator.state.ledger));
+    Answer::ok(&summary.with(instants))
+}
+
+/// `GET /ledger/{merchant}/{external_id}`; the external id may hold anything, so the path is read as it came.
+pub(crate) async fn receipt(State(simulator): State<Simulator>, uri: Uri) -> Answer {
+    let parts = uri
+        .path()
+        .strip_prefix("/ledger/")
+        .and_then(|rest| rest.split_once('/'));
+    let Some((merchant, external_id)) = parts.and_then(|(merchant, id)| Some((decode(merchant)?, decode(id)?))) else {
+        return mistake(
+            StatusCode::BAD_REQUEST,
+            "/ledger/{merchant}/{external_id}, percent-encoded, is wanted",
+        );
+    };
+    let ledger = lock(&simulator.state.ledger);
+    let (calls, registrations) = ledger.receipt(&format!("{merchant}/{external_id}"));
+    let traces = calls.iter().filter_map(|call| trace_id(call.traceparent.as_deref()?));
+    let traces: BTreeSet<_> = traces.map(|trace| format!("{trace:032x}")).collect();
+    let processes: BTreeSet<_> = calls.iter().filter_map(|call| call.user_agent.as_deref()).collect();
+    Answer::ok(&json!({
+        "merchant": merchant,
+        "external_id": external_id,
+        "calls": calls,
+        "registrations": registrations,
+        "trace_ids": traces,
+        "processes": processes,
+    }))
+}
+
+/// `DELETE /ledger`
+pub(crate) async fn forget(State(simulator): State<Simulator>) -> StatusCode {
+    simulator.state.forget();
+    StatusCode::NO_CONTENT
+}
+
+/// `GET /faults`
+pub(crate) async fn faults(State(simulator): State<Simulator>) -> Answer {
+    Answer::ok(&lock(&simulator.state.faults).table(Instant::now()))
+}
+
+/// `PUT /faults`
+pub(crate) async fn set_faults(State(simulator): State<Simulator>, body: Bytes) -> Answer {
+    let now = Instant::now();
+    match Faults::parse(&body, now) {
+        Ok(table) => {
+            let mut faults = lock(&simulator.state.faults);
+            *faults = table;
+            Answer::ok(&faults.table(now))
+        }
+        Err((status, text)) => mistake(status, &text),
+    }
+}
+
+/// `DELETE /faults`
+pub(crate) async fn clear_faults(State(simulator): State<Simulator>) -> StatusCode {
+    *lock(&simulator.state.faults) = Faults::default();
+    StatusCode::NO_CONTENT
+}
+
+/// `GET /settings`
+pub(crate) async fn settings(State(simulator): State<Simulator>) -> Answer {
+    Answer::ok(&*lock(&simulator.state.settings))
+}
+
+/// `PUT /settings`
+pub(crate) async fn set_settings(State(simulator): State<Simulator>, body: Bytes) -> Answer {
+    match serde_json::from_slice::<Settings>(&body) {
+        Ok(settings) => match settings.mistake() {
+            None => {
+                *lock(&simulator.state.settings) = settings;
+                Answer::ok(&settings)
+            }
+            Some(text) => mistake(StatusCode::UNPROCESSABLE_ENTITY, text),
+        },
+        Err(error) if error.is_data() => mistake(StatusCode::UNPROCESSABLE_ENTITY, &error.to_string()),
+        Err(error) => mistake(StatusCode::BAD_REQUEST, &error.to_string()),
+    }
+}
+
+fn mistake(status: StatusCode, text: &str) -> Answer {
+    Answer::json(status, &json!({"error": text}))
+}
