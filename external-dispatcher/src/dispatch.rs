@@ -95,7 +95,7 @@ impl Dispatcher {
                 dispatcher
                     .dispatch(message, delivery, work, place)
                     .instrument(span)
-                    .await
+                    .await;
             });
         }
         Ok(())

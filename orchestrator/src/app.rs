@@ -124,7 +124,7 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
 /// Makes tomorrow's partitions, today.
 async fn partitions(pool: sqlx::PgPool, stop: CancellationToken) {
     while stop
-        .run_until_cancelled(tokio::time::sleep(Duration::from_secs(3600)))
+        .run_until_cancelled(tokio::time::sleep(Duration::from_hours(1)))
         .await
         .is_some()
     {

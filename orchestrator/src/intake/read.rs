@@ -86,6 +86,14 @@ pub struct Key {
     external_id: String,
 }
 
+/// What is shown of the content.
+#[derive(Deserialize)]
+struct Head {
+    #[serde(rename = "type")]
+    kind: String,
+    total: i64,
+}
+
 /// Reads one receipt.
 #[utoipa::path(get, path = "/v1/receipts/{id}", params(("id" = Uuid, Path)), responses(
     (status = 200, body = ReceiptView), (status = 401, body = Problem), (status = 404, body = Problem),
@@ -131,12 +139,6 @@ async fn view(intake: &Intake, caller: &Caller, id: Uuid) -> Result<Option<Recei
     else {
         return Ok(None);
     };
-    #[derive(Deserialize)]
-    struct Head {
-        #[serde(rename = "type")]
-        kind: String,
-        total: i64,
-    }
     let unreadable = |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the stored receipt cannot be read");
     let head: Head = serde_json::from_str(&receipt.content).map_err(unreadable)?;
     let mut results = BTreeMap::new();

@@ -125,7 +125,7 @@ impl Runner {
                 // A minute is nothing to a receipt, and a lifetime to a misplaced version.
                 let step = hand_back(
                     &work,
-                    Duration::from_secs(60),
+                    Duration::from_mins(1),
                     format!("its pipeline cannot be used: {error}"),
                 );
                 self.commit(step).await;

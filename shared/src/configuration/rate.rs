@@ -51,7 +51,7 @@ mod tests {
             Rate::parse("180/h"),
             Some(Rate {
                 calls: 180,
-                per: Duration::from_secs(3600)
+                per: Duration::from_hours(1)
             })
         );
         for wrong in ["", "50", "0/s", "-1/s", "50/d", "50/s/s"] {

@@ -20,8 +20,8 @@ impl Default for Backoff {
         Self {
             first: Duration::from_secs(1),
             factor: 2.0,
-            max: Duration::from_secs(600),
-            budget: Duration::from_secs(72 * 3600),
+            max: Duration::from_mins(10),
+            budget: Duration::from_hours(72),
         }
     }
 }
@@ -45,7 +45,7 @@ mod tests {
         let backoff = Backoff::default();
         assert_eq!(backoff.delay(0, 1.0), Duration::from_secs(1));
         assert_eq!(backoff.delay(3, 1.0), Duration::from_secs(8));
-        assert_eq!(backoff.delay(u32::MAX, 1.0), Duration::from_secs(600));
+        assert_eq!(backoff.delay(u32::MAX, 1.0), Duration::from_mins(10));
         assert_eq!(backoff.delay(3, 0.5), Duration::from_secs(4));
     }
 }

@@ -108,10 +108,10 @@ impl Pipeline {
             let place = format!("{}.{}", stage.name, request.name);
             match &request.to {
                 To::Service(name) if !services.contains(name) => {
-                    found.add(&place, format!("the configuration has no [service.{name}]"))
+                    found.add(&place, format!("the configuration has no [service.{name}]"));
                 }
                 To::Destination(name) if !destinations.contains(name) => {
-                    found.add(&place, format!("the configuration has no [destination.{name}]"))
+                    found.add(&place, format!("the configuration has no [destination.{name}]"));
                 }
                 _ => {}
             }
@@ -319,21 +319,7 @@ fn request(stage: &str, name: &str, table: &Table, context: &mut Context<'_>) ->
         .into_iter()
         .filter_map(|(key, text)| Some((key.clone(), filter(&format!("query.{key}"), Some(text))?)))
         .collect();
-    let body = match (given.body, given.body_file) {
-        (Some(_), Some(_)) => {
-            found.add(&place, "`body` and `body_file` exclude each other");
-            None
-        }
-        (Some(text), None) => filter("body", Some(text)),
-        (None, Some(file)) => match context.source.files.get(&file) {
-            Some(text) => filter("body_file", Some(text.clone())),
-            None => {
-                found.add(&format!("{place}.body_file"), format!("{file:?} was not read"));
-                None
-            }
-        },
-        (None, None) => None,
-    };
+    let body = body(&place, given.body, given.body_file, context.source, found);
     let headers = given
         .headers
         .into_iter()
@@ -344,21 +330,7 @@ fn request(stage: &str, name: &str, table: &Table, context: &mut Context<'_>) ->
             ))
         })
         .collect();
-    let effect = match (given.effect.as_deref(), to.as_ref()?) {
-        (Some("read"), _) => Effect::Read,
-        (Some("idempotent"), _) => Effect::Idempotent,
-        (Some("registers"), To::Destination(_)) => Effect::Registers,
-        (None, _) if method == Method::GET => Effect::Read,
-        (None, To::Service(_)) => Effect::Idempotent,
-        (None, To::Destination(_)) => Effect::Registers,
-        (Some(_), _) => {
-            found.add(
-                &format!("{place}.effect"),
-                "\"read\", \"idempotent\", or towards a destination \"registers\"",
-            );
-            Effect::Read
-        }
-    };
+    let effect = effect(&place, given.effect.as_deref(), &method, to.as_ref()?, found);
     let timeout = given
         .timeout
         .and_then(|text| duration(&format!("{place}.timeout"), &text, found));
@@ -391,6 +363,41 @@ fn request(stage: &str, name: &str, table: &Table, context: &mut Context<'_>) ->
         variables: context.variables.clone(),
         success_registers: false,
     })
+}
+
+/// What repeating a request does, where it is not said: nothing for GET, no harm at a service, registering at a destination.
+fn effect(place: &str, given: Option<&str>, method: &Method, to: &To, found: &mut Found) -> Effect {
+    match (given, to) {
+        (Some("read"), _) => Effect::Read,
+        (None, _) if method == Method::GET => Effect::Read,
+        (Some("idempotent"), _) | (None, To::Service(_)) => Effect::Idempotent,
+        (Some("registers") | None, To::Destination(_)) => Effect::Registers,
+        (Some(_), _) => {
+            found.add(
+                &format!("{place}.effect"),
+                "\"read\", \"idempotent\", or towards a destination \"registers\"",
+            );
+            Effect::Read
+        }
+    }
+}
+
+fn body(place: &str, text: Option<String>, file: Option<String>, source: &Source, found: &mut Found) -> Option<Filter> {
+    match (text, file) {
+        (Some(_), Some(_)) => {
+            found.add(place, "`body` and `body_file` exclude each other");
+            None
+        }
+        (Some(text), None) => found.keep(&format!("{place}.body"), Filter::compile(&text)),
+        (None, Some(file)) => {
+            let text = source.files.get(&file).ok_or_else(|| format!("{file:?} was not read"));
+            found.keep(
+                &format!("{place}.body_file"),
+                text.and_then(|text| Filter::compile(text)),
+            )
+        }
+        (None, None) => None,
+    }
 }
 
 fn rule(place: &str, stage: &str, given: definition::Rule, order: &[String], found: &mut Found) -> Option<Rule> {
@@ -505,7 +512,10 @@ mod tests {
 
     fn source(toml: &str) -> Source {
         let body = include_str!("../../../deploy/pipeline/register.jq").to_owned();
-        Source { toml: toml.to_owned(), files: [("register.jq".to_owned(), body)].into() }
+        Source {
+            toml: toml.to_owned(),
+            files: [("register.jq".to_owned(), body)].into(),
+        }
     }
 
     const SHIPPED: &str = include_str!("../../../deploy/pipeline/receipts.toml");
@@ -516,7 +526,12 @@ mod tests {
         assert_eq!(pipeline.stages.len(), 8);
         let register = pipeline.stages[5].registers().unwrap();
         assert!(!register.success_registers(), "confirm says when it is registered");
-        assert_eq!(pipeline.stages[5].target, Target::External { destination: "fiscal".to_owned() });
+        assert_eq!(
+            pipeline.stages[5].target,
+            Target::External {
+                destination: "fiscal".to_owned()
+            }
+        );
         assert_eq!(pipeline.version, Pipeline::compile(source(SHIPPED)).unwrap().version);
     }
 
@@ -525,32 +540,72 @@ mod tests {
         let mistakes = [
             ("post = \"/validate\"", "post = \"validate\"", "validate.rules.post:"),
             ("service = \"tax\"", "servise = \"tax\"", "calculate.tax:"),
-            ("service = \"tax\"", "service = \"tax\"\ndestination = \"fiscal\"", "calculate.tax:"),
-            ("'.body.status == \"wait\"'", "'.body.status =='", "confirm.report.on[0].if:"),
+            (
+                "service = \"tax\"",
+                "service = \"tax\"\ndestination = \"fiscal\"",
+                "calculate.tax:",
+            ),
+            (
+                "'.body.status == \"wait\"'",
+                "'.body.status =='",
+                "confirm.report.on[0].if:",
+            ),
             ("then = \"poll\"", "then = \"pol\"", "confirm.report.on[0].then:"),
-            ("stage = \"register\"", "stage = \"fetch\"", "confirm.report.on[3].stage:"),
+            (
+                "stage = \"register\"",
+                "stage = \"fetch\"",
+                "confirm.report.on[3].stage:",
+            ),
             ("first = \"2s\"", "first = \"soon\"", "confirm.report.poll.first:"),
-            ("\"document\", \"register\"", "\"document\", \"document\", \"register\"", "stages[5]:"),
+            (
+                "\"document\", \"register\"",
+                "\"document\", \"document\", \"register\"",
+                "stages[5]:",
+            ),
             ("[number.reserve]", "[numbers.reserve]", "numbers:"),
-            ("{.receipt.merchant.group}/{.vars.operation}", "{.merchant}", "register.send.post:"),
-            ("body_file = \"register.jq\"", "body_file = \"other.jq\"", "register.send.body_file:"),
+            (
+                "{.receipt.merchant.group}/{.vars.operation}",
+                "{.merchant}",
+                "register.send.post:",
+            ),
+            (
+                "body_file = \"register.jq\"",
+                "body_file = \"other.jq\"",
+                "register.send.body_file:",
+            ),
             ("save = '.body.payload'", "save = 'now'", "confirm.report.save:"),
-            ("service = \"documents\"", "destination = \"fiscal\"\nfor_each = '[]'", "document.store.for_each:"),
+            (
+                "service = \"documents\"",
+                "destination = \"fiscal\"\nfor_each = '[]'",
+                "document.store.for_each:",
+            ),
             ("name = \"receipts\"", "name = \"Receipts!\"", "name:"),
             ("factor = 2      ", "factor = 0      ", "retry.factor:"),
         ];
         for (right, wrong, place) in mistakes {
             assert!(SHIPPED.contains(right), "{right}");
-            let Err(Mistakes(found)) = Pipeline::compile(source(&SHIPPED.replacen(right, wrong, 1))) else { panic!("{wrong} compiled") };
-            assert!(found.iter().any(|mistake| mistake.starts_with(place)), "{wrong}: {found:?}");
+            let Err(Mistakes(found)) = Pipeline::compile(source(&SHIPPED.replacen(right, wrong, 1))) else {
+                panic!("{wrong} compiled")
+            };
+            assert!(
+                found.iter().any(|mistake| mistake.starts_with(place)),
+                "{wrong}: {found:?}"
+            );
         }
     }
 
     #[test]
     fn a_target_that_is_not_configured_is_named() {
         let pipeline = Pipeline::compile(source(SHIPPED)).unwrap();
-        let services = ["validation", "catalog", "sellers", "tax", "numbers"].map(str::to_owned).into();
-        let mistakes = pipeline.check_targets(&services, &["fiscal".to_owned()].into()).unwrap_err();
-        assert_eq!(mistakes.0, ["document.store: the configuration has no [service.documents]"]);
+        let services = ["validation", "catalog", "sellers", "tax", "numbers"]
+            .map(str::to_owned)
+            .into();
+        let mistakes = pipeline
+            .check_targets(&services, &["fiscal".to_owned()].into())
+            .unwrap_err();
+        assert_eq!(
+            mistakes.0,
+            ["document.store: the configuration has no [service.documents]"]
+        );
     }
 }

@@ -162,7 +162,7 @@ pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
             .unwrap_or_else(std::time::SystemTime::now);
         until.duration_since(now).unwrap_or_default()
     };
-    Some(wait.clamp(Duration::from_secs(1), Duration::from_secs(3600)))
+    Some(wait.clamp(Duration::from_secs(1), Duration::from_hours(1)))
 }
 
 /// What a receipt's standing makes of an outcome: while a call is unresolved nothing rejects, and once it is registered

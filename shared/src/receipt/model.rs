@@ -108,6 +108,7 @@ pub struct Payment {
     pub sum: i64,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's shape")]
 fn shown<S: Serializer>(quantity: &Quantity, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(quantity)
 }

@@ -45,7 +45,7 @@ const OBJECTS: [&str; 8] = [
 const PAYMENTS: [&str; 5] = ["cash", "electronic", "advance", "credit", "other"];
 
 /// How far ahead of `now` an operation may be.
-const AHEAD: Duration = Duration::from_secs(300);
+const AHEAD: Duration = Duration::from_mins(5);
 /// The rule of ids.
 const ID: &str = "1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'";
 /// The rule of names.
@@ -138,6 +138,7 @@ fn all<T>(values: Vec<Option<T>>) -> Option<Vec<T>> {
 }
 
 /// Required for refunds, else absent.
+#[expect(clippy::option_option, reason = "faulty, rightly absent, or there")]
 fn original(members: &mut Members<'_>, kind: Option<&str>, faults: &mut Faults) -> Option<Option<String>> {
     let refund = matches!(kind, Some("income_refund" | "expense_refund"));
     match (members.optional("original_external_id"), refund) {

@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use tracing::{Instrument, info_span};
 use uuid::Uuid;
 
-use super::endpoint::{Admission, Endpoints};
+use super::endpoint::{Admission, Endpoint, Endpoints};
 use crate::life::Heart;
 use crate::pipeline::{
     Effect, Exchange, Pipeline, Rendered, Request, Stage, Subject, Target, To, Verdict, call_id, constrain,
@@ -319,7 +319,6 @@ async fn one(
 
     let verdict = request.judge(subject, &call_id, item.map(|(_, item)| item), &exchange);
     let undeclared = u32::try_from(work.counters.undeclared).unwrap_or_default();
-    let outcome = name(&verdict);
     // Whatever this call came to, an earlier one that nobody knows about stays unresolved until one succeeds.
     let after = match (&verdict, registers) {
         (Verdict::Success { .. } | Verdict::Reissue { .. }, true) => Standing {
@@ -332,7 +331,49 @@ async fn one(
         },
         _ => standing,
     };
-    let (status, error) = match &exchange {
+    let call = on_record(
+        &span,
+        work,
+        stage,
+        request,
+        endpoint,
+        call_id,
+        &exchange,
+        &verdict,
+        started_at,
+        begun.elapsed(),
+    );
+    let nobody_declared = matches!(verdict, Verdict::Undeclared { .. });
+    let verdict = match constrain(
+        verdict,
+        request.effect,
+        standing.unresolved,
+        standing.registered,
+        undeclared,
+    ) {
+        Verdict::Retry { reason, .. } if nobody_declared => Verdict::Undeclared { reason },
+        verdict => verdict,
+    };
+    Ok((verdict, Some(call), after))
+}
+
+/// Tells the span and the metrics what came of a call, and makes its row.
+#[expect(clippy::too_many_arguments, reason = "a row has that many sources")]
+fn on_record(
+    span: &tracing::Span,
+    work: &Work,
+    stage: &Stage,
+    request: &Request,
+    endpoint: &Endpoint,
+    call_id: String,
+    exchange: &Exchange,
+    verdict: &Verdict,
+    started_at: OffsetDateTime,
+    duration: Duration,
+) -> Call {
+    let outcome = name(verdict);
+    let registers = request.effect == Effect::Registers;
+    let (status, error) = match exchange {
         Exchange::Answered {
             status, complete: true, ..
         } => (Some(*status), None),
@@ -351,40 +392,28 @@ async fn one(
         span.record("otel.status_code", "ERROR");
     }
     metrics::histogram!("chekhov_call_seconds", "endpoint" => endpoint.name.clone(), "outcome" => outcome)
-        .record(begun.elapsed());
-    let call = Call {
+        .record(duration);
+    Call {
         id: Uuid::now_v7(),
         stage: stage.name.clone(),
         request: request.name.clone(),
         attempt: work.counters.attempt + 1,
         call_id,
         started_at,
-        duration: begun.elapsed(),
+        duration,
         outcome,
         status: status.and_then(|status| i16::try_from(status).ok()),
-        error: error.or_else(|| reason(&verdict)),
-        retry_after_s: match &verdict {
+        error: error.or_else(|| reason(verdict)),
+        retry_after_s: match verdict {
             Verdict::Retry { after: Some(after), .. } => i32::try_from(after.as_secs()).ok(),
             _ => None,
         },
         registers,
-        value: match &verdict {
+        value: match verdict {
             Verdict::Success { value, .. } if registers => Some(value.clone()),
             _ => None,
         },
-    };
-    let nobody_declared = matches!(verdict, Verdict::Undeclared { .. });
-    let verdict = match constrain(
-        verdict,
-        request.effect,
-        standing.unresolved,
-        standing.registered,
-        undeclared,
-    ) {
-        Verdict::Retry { reason, .. } if nobody_declared => Verdict::Undeclared { reason },
-        verdict => verdict,
-    };
-    Ok((verdict, Some(call), after))
+    }
 }
 
 enum Prepared {

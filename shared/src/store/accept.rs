@@ -20,7 +20,7 @@ pub enum Start {
 /// A receipt at the door.
 #[derive(Debug)]
 pub struct Accept {
-    /// A fresh UUIDv7.
+    /// A fresh `UUIDv7`.
     pub id: Uuid,
     /// Merchant id.
     pub merchant: String,

@@ -132,7 +132,7 @@ impl Batch for DispatchBatch {
 /// # Errors
 /// When the database does not answer: nothing may be sent then.
 pub async fn open_call(pool: &PgPool, hold: Hold, send: &Send) -> Result<bool, StoreError> {
-    let held = sqlx::query_scalar!(
+    let opened = sqlx::query_scalar!(
         r#"
         with held as (
             update work set unresolved = true where id = $1 and epoch = $2 and owner = $3 returning id
@@ -153,5 +153,5 @@ pub async fn open_call(pool: &PgPool, hold: Hold, send: &Send) -> Result<bool, S
     )
     .fetch_optional(pool)
     .await?;
-    Ok(held.is_some())
+    Ok(opened.is_some())
 }

@@ -60,7 +60,7 @@ pub enum To {
 /// One HTTP call that was made.
 #[derive(Debug, Clone)]
 pub struct Call {
-    /// A fresh UUIDv7 that tells a repeated insert.
+    /// A fresh `UUIDv7` that tells a repeated insert.
     pub id: Uuid,
     /// Stage name.
     pub stage: String,

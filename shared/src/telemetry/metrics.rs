@@ -17,6 +17,6 @@ pub fn install() -> Result<PrometheusHandle, super::Error> {
                 &[1.0, 4.0, 16.0, 64.0, 128.0, 256.0],
             )
         })
-        .and_then(|builder| builder.install_recorder())
+        .and_then(metrics_exporter_prometheus::PrometheusBuilder::install_recorder)
         .map_err(|error| super::Error(error.to_string()))
 }

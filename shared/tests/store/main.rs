@@ -34,18 +34,24 @@ async fn accept(pool: &PgPool, start: Start) -> Uuid {
     let item = given(&Uuid::now_v7().to_string(), start);
     let id = item.id;
     assert_eq!(
-        AcceptBatch(pool.clone()).commit(&[item], false).await.unwrap(),
+        AcceptBatch(pool.clone())
+            .commit(&[item], false)
+            .await
+            .expect("the database answers"),
         [Accepted::New]
     );
     id
 }
 
 async fn work(pool: &PgPool, id: Uuid) -> Option<Work> {
-    load::works(pool, &[id]).await.unwrap().pop()
+    load::works(pool, &[id]).await.expect("the database answers").pop()
 }
 
 async fn state(pool: &PgPool, id: Uuid) -> String {
-    read::state(pool, id).await.unwrap().unwrap()
+    read::state(pool, id)
+        .await
+        .expect("the database answers")
+        .expect("the database answers")
 }
 
 fn step(hold: Hold, to: To) -> Step {
@@ -64,5 +70,8 @@ fn step(hold: Hold, to: To) -> Step {
 }
 
 async fn moves(pool: &PgPool, step: Step) -> bool {
-    StepBatch(pool.clone()).commit(&[step], false).await.unwrap()[0]
+    StepBatch(pool.clone())
+        .commit(&[step], false)
+        .await
+        .expect("the database answers")[0]
 }

@@ -33,7 +33,11 @@ fn send() -> Send {
 
 async fn queued(pool: &PgPool) -> relay::Queued {
     accept(pool, Start::FirstCall).await;
-    relay::queue(pool, FISCAL, 100, 100).await.unwrap().pop().unwrap()
+    relay::queue(pool, FISCAL, 100, 100)
+        .await
+        .expect("the database answers")
+        .pop()
+        .expect("the database answers")
 }
 
 async fn claims(pool: &PgPool, id: Uuid, epoch: i32, send: Option<Send>) -> Option<Hold> {
@@ -48,7 +52,7 @@ async fn claims(pool: &PgPool, id: Uuid, epoch: i32, send: Option<Send>) -> Opti
             false,
         )
         .await
-        .unwrap()[0]
+        .expect("the database answers")[0]
 }
 
 #[sqlx::test(migrations = "../migrations")]
@@ -131,7 +135,7 @@ async fn an_owner_ends_a_receipt_once(pool: PgPool) {
 async fn internal_work_is_claimed_when_it_is_due_and_by_one(pool: PgPool) {
     let due = accept(&pool, Start::Waiting).await;
     let later = accept(&pool, Start::Owned(ME)).await;
-    assert!(moves(&pool, step(held(later, 1), To::WaitInternal(Duration::from_secs(60)))).await);
+    assert!(moves(&pool, step(held(later, 1), To::WaitInternal(Duration::from_mins(1)))).await);
     assert_eq!(claim::internal(&pool, ME, 10).await.unwrap(), [due]);
     assert!(claim::internal(&pool, OTHER, 10).await.unwrap().is_empty());
     assert_eq!(work(&pool, due).await.unwrap().hold, held(due, 2));
@@ -154,10 +158,10 @@ async fn the_horizon_bounds_what_is_queued_and_counts_what_is_taken(pool: PgPool
 #[sqlx::test(migrations = "../migrations")]
 async fn a_timer_is_queued_when_it_is_due_and_a_deadline_goes_first(pool: PgPool) {
     let timer = accept(&pool, Start::Owned(ME)).await;
-    assert!(moves(&pool, step(held(timer, 1), To::WaitCall(Duration::from_secs(60)))).await);
+    assert!(moves(&pool, step(held(timer, 1), To::WaitCall(Duration::from_mins(1)))).await);
     accept(&pool, Start::FirstCall).await;
     let mut urgent = given("urgent", Start::FirstCall);
-    urgent.deadline = Some(OffsetDateTime::now_utc() + Duration::from_secs(3600));
+    urgent.deadline = Some(OffsetDateTime::now_utc() + Duration::from_hours(1));
     let id = urgent.id;
     AcceptBatch(pool.clone()).commit(&[urgent], false).await.unwrap();
     let first = relay::queue(&pool, FISCAL, 100, 1).await.unwrap();
@@ -255,7 +259,7 @@ async fn what_was_answered_is_kept_though_the_step_came_too_late(pool: PgPool) {
 async fn a_lost_message_is_queued_again_and_the_old_one_is_stale(pool: PgPool) {
     let message = queued(&pool).await;
     assert_eq!(
-        heal::requeue_lost(&pool, OTHER, FISCAL, Duration::from_secs(60))
+        heal::requeue_lost(&pool, OTHER, FISCAL, Duration::from_mins(1))
             .await
             .unwrap(),
         0,
