@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use lapin::message::Delivery;
 use shared::handoff::Message;
@@ -173,7 +174,15 @@ impl Dispatcher {
                 .await
             {
                 Ok(ended) => ended,
-                Err(abandoned) => return tracing::warn!(%abandoned, "dropped"),
+                Err(abandoned) => {
+                    // Given back, not dropped: if it is still ours nobody else would ever come for it.
+                    tracing::warn!(%abandoned, "given back");
+                    let step = next::hand_back(&work, To::WaitCall(Duration::ZERO), abandoned.to_string());
+                    if let Err(error) = self.steps.commit(step).await {
+                        tracing::error!(%error, "it could not be given back");
+                    }
+                    return;
+                }
             };
             let outcome = attempt::name(&ended.verdict);
             span.record("chekhov.outcome", outcome);
@@ -189,7 +198,7 @@ impl Dispatcher {
                 rand::random(),
             );
             if step.to == To::Own && self.stop.is_cancelled() {
-                step.to = To::WaitCall(std::time::Duration::ZERO);
+                step.to = To::WaitCall(Duration::ZERO);
             }
             if outcome != "success" {
                 tracing::info!(stage = %stage.name, outcome, reason = step.reason.as_deref().unwrap_or_default(), "attempt");

@@ -123,9 +123,9 @@ impl Runner {
             Err(error) => {
                 tracing::error!(%error, "no pipeline to go on with");
                 // A minute is nothing to a receipt, and a lifetime to a misplaced version.
-                let step = hand_back(
+                let step = next::hand_back(
                     &work,
-                    Duration::from_mins(1),
+                    To::WaitInternal(Duration::from_mins(1)),
                     format!("its pipeline cannot be used: {error}"),
                 );
                 self.commit(step).await;
@@ -139,8 +139,12 @@ impl Runner {
                 return;
             }
             if self.stop.is_cancelled() {
-                self.commit(hand_back(&work, Duration::ZERO, "its orchestrator stopped".to_owned()))
-                    .await;
+                self.commit(next::hand_back(
+                    &work,
+                    To::WaitInternal(Duration::ZERO),
+                    "its orchestrator stopped".to_owned(),
+                ))
+                .await;
                 return;
             }
             let context = TraceContext {
@@ -167,7 +171,14 @@ impl Runner {
             {
                 Ok(ended) => ended,
                 Err(abandoned) => {
-                    tracing::warn!(%abandoned, "dropped");
+                    // Given back, not dropped: if it is still ours nobody else would ever come for it.
+                    tracing::warn!(%abandoned, "given back");
+                    self.commit(next::hand_back(
+                        &work,
+                        To::WaitInternal(Duration::ZERO),
+                        abandoned.to_string(),
+                    ))
+                    .await;
                     return;
                 }
             };
@@ -235,28 +246,12 @@ fn rand_jitter() -> f64 {
     rand::random()
 }
 
-/// A receipt given back as it is, due after `delay`.
-fn hand_back(work: &Work, delay: Duration, reason: String) -> Step {
-    Step {
-        hold: work.hold,
-        to: To::WaitInternal(delay),
-        position: i16::try_from(work.position).unwrap_or(i16::MAX),
-        destination: work.destination.clone(),
-        counters: work.counters,
-        standing: work.standing,
-        reason: Some(reason),
-        stage: String::new(),
-        result: None,
-        calls: Vec::new(),
-    }
-}
-
 /// A receipt whose stage is external after all, as one reissued or claimed at the seam.
 fn to_destination(work: &Work, pipeline: &Pipeline) -> Step {
     let destination = next::bound_for(pipeline, work.position).to_owned();
     Step {
         to: To::WaitCall(Duration::ZERO),
         destination,
-        ..hand_back(work, Duration::ZERO, String::new())
+        ..next::hand_back(work, To::Own, "its next stage is external".to_owned())
     }
 }

@@ -50,7 +50,7 @@ pub struct Ended {
     pub duration: Duration,
 }
 
-/// The receipt is not ours to call for any more: nothing is sent, nothing is written.
+/// The receipt may not be ours any more: nothing was sent. Give it back; the guard decides whose it is.
 #[derive(Debug, thiserror::Error)]
 pub enum Abandoned {
     /// The send deadline has passed, or somebody else has the receipt.
@@ -148,7 +148,7 @@ fn rendered(send: &Send) -> Option<Rendered> {
 /// Runs one attempt of the stage that `work` is at.
 ///
 /// # Errors
-/// [`Abandoned`] when the receipt is not ours any more: drop it.
+/// [`Abandoned`] when nothing was sent, because the receipt may not be ours any more: give it back.
 pub async fn run(attempt: &Attempt<'_>, work: &Work, stage: &Stage, subject: &mut Subject) -> Result<Ended, Abandoned> {
     let begun = Instant::now();
     let mut calls = Vec::new();

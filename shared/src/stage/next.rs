@@ -113,6 +113,23 @@ pub fn step(work: &Work, pipeline: &Pipeline, stage: &Stage, ended: Ended, holde
     }
 }
 
+/// The receipt given back as it is: nothing was sent for it in this attempt, and nothing is counted against it.
+#[must_use]
+pub fn hand_back(work: &Work, to: To, reason: String) -> Step {
+    Step {
+        hold: work.hold,
+        to,
+        position: i16::try_from(work.position).unwrap_or(i16::MAX),
+        destination: work.destination.clone(),
+        counters: work.counters,
+        standing: work.standing,
+        reason: Some(reason),
+        stage: String::new(),
+        result: None,
+        calls: Vec::new(),
+    }
+}
+
 fn forward(pipeline: &Pipeline, position: usize, holder: Holder<'_>) -> To {
     match (pipeline.stages.get(position).map(destination), holder) {
         (None, _) => To::Registered,

@@ -96,6 +96,12 @@ impl Answer {
 }
 
 impl Api {
+    /// Where it is.
+    #[must_use]
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
     /// The API at `base`, such as `http://127.0.0.1:8080`.
     #[must_use]
     pub fn new(base: impl Into<String>, token: impl Into<String>) -> Self {

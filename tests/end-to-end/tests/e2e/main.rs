@@ -1,3 +1,31 @@
 //! Scenarios on real parts. They need `DATABASE_URL`, `AMQP_URL` and built binaries: `./tests/run` sees to all three.
 
 mod everything_is_registered;
+mod faults;
+mod intake;
+mod kills;
+mod messages;
+mod tracing;
+
+use end_to_end::{Options, Stack, fixture, fresh, read};
+use serde_json::Value;
+
+/// Times short enough for a test, in the proportions of the defaults.
+fn quick() -> Options {
+    Options::default()
+        .with("heartbeat.every", "200ms")
+        .with("heartbeat.dead_after", "1s")
+        .with("destination.fiscal.timeout", "2s")
+        .with("destination.fiscal.lost_after", "2s")
+        .with("service.tax.timeout", "2s")
+}
+
+fn receipts(count: usize) -> Vec<Value> {
+    let templates = read(&fixture("valid.ndjson")).unwrap_or_default();
+    fresh(&templates, count)
+}
+
+async fn all_registered(stack: &Stack) {
+    let verdict = stack.judge().await.expect("the simulator answers");
+    assert!(verdict.all_registered(), "{verdict:#?}");
+}

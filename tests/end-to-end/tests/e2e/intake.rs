@@ -1,0 +1,87 @@
+//! The door: who may call, and what each body is answered with.
+
+use std::collections::BTreeSet;
+
+use end_to_end::{Options, Stack, TOKEN, fixture};
+use serde_json::Value;
+
+use super::receipts;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_body_gets_its_answer_and_nobody_enters_without_a_token() {
+    let stack = Stack::start(&Options {
+        dispatchers: 0,
+        ..Options::default()
+    })
+    .await
+    .unwrap();
+    let base = stack.orchestrators[0].api.base().to_owned();
+    let client = reqwest::Client::new();
+    let url = format!("{base}/v1/receipts");
+    let post = async |body: String, token: Option<&str>| {
+        let mut request = client.post(&url).header("content-type", "application/json").body(body);
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let answer = request.send().await.unwrap();
+        let status = answer.status().as_u16();
+        let media = answer
+            .headers()
+            .get("content-type")
+            .map(|media| media.to_str().unwrap().to_owned());
+        (
+            status,
+            media,
+            serde_json::from_str::<Value>(&answer.text().await.unwrap()).unwrap(),
+        )
+    };
+
+    for line in std::fs::read_to_string(fixture("invalid.ndjson")).unwrap().lines() {
+        let given: Value = serde_json::from_str(line).unwrap();
+        let (status, media, problem) = post(given["body"].as_str().unwrap().to_owned(), Some(TOKEN)).await;
+        assert_eq!(u64::from(status), given["status"].as_u64().unwrap(), "{}", given["why"]);
+        assert_eq!(media.as_deref(), Some("application/problem+json"));
+        let found: BTreeSet<&str> = problem["errors"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|error| error["pointer"].as_str())
+            .collect();
+        for pointer in given["pointers"].as_array().into_iter().flatten() {
+            assert!(found.contains(pointer.as_str().unwrap()), "{}: {problem}", given["why"]);
+        }
+    }
+
+    let receipt = receipts(1).remove(0);
+    assert_eq!(post(receipt.to_string(), None).await.0, 401);
+    assert_eq!(post(receipt.to_string(), Some("wrong")).await.0, 401);
+    let (status, _, first) = post(receipt.to_string(), Some(TOKEN)).await;
+    assert_eq!(status, 202);
+    let (status, _, again) = post(receipt.to_string(), Some(TOKEN)).await;
+    assert_eq!((status, &again["id"]), (200, &first["id"]));
+    let mut other = receipt.clone();
+    other["merchant"]["payment_address"] = "https://other.example".into();
+    assert_eq!(post(other.to_string(), Some(TOKEN)).await.0, 409);
+    let large = format!(r#"{{"external_id": "{}"}}"#, "x".repeat(300 * 1024));
+    assert_eq!(post(large, Some(TOKEN)).await.0, 413);
+    let plain = client
+        .post(&url)
+        .header("authorization", format!("Bearer {TOKEN}"))
+        .body("{}")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(plain.status().as_u16(), 415);
+    let document: Value = serde_json::from_str(
+        &client
+            .get(format!("{base}/openapi.json"))
+            .send()
+            .await
+            .unwrap()
+            .text()
+            .await
+            .unwrap(),
+    )
+    .unwrap();
+    assert!(document["openapi"].as_str().unwrap().starts_with("3.1") && document["paths"]["/v1/receipts"].is_object());
+}
