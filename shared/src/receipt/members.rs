@@ -1,162 +1,154 @@
-//! Reads an object's members and remembers what was wrong, and where.
+//! Reads the members of an object, each by its rule, and remembers every fault at its place.
+//!
+//! A reader answers `None` when it has reported a fault: what depends on the value is then not judged.
 
-use serde_json::{Map, Value};
-use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use time::{OffsetDateTime, UtcOffset};
 
-use super::faults::Fault;
+use super::faults::{Faults, Place};
+use super::json::{Json, Object};
+use super::names::Words;
 
-/// The faults found so far.
-#[derive(Default)]
-pub(super) struct Faults(pub Vec<Fault>);
+/// What is said of a member that is not there.
+const MISSING: &str = "is missing";
 
-impl Faults {
-    pub(super) fn add(&mut self, pointer: impl Into<String>, detail: impl Into<String>) {
-        self.0.push(Fault {
-            pointer: pointer.into(),
-            detail: detail.into(),
-        });
-    }
-}
-
-/// An object at its place; what was not asked for by the end is unknown.
+/// An object at its place, with the faults found so far.
 pub(super) struct Members<'a> {
-    at: String,
-    object: &'a Map<String, Value>,
-    asked: Vec<&'static str>,
-}
-
-/// A reference token of RFC 6901.
-fn token(name: &str) -> String {
-    name.replace('~', "~0").replace('/', "~1")
-}
-
-/// Refuses U+0000 in every string and name below `value`.
-pub(super) fn refuse_nul(value: &Value, at: &str, faults: &mut Faults) {
-    match value {
-        Value::String(text) if text.contains('\0') => faults.add(at, "U+0000 is not allowed"),
-        Value::Array(values) => {
-            for (n, value) in values.iter().enumerate() {
-                refuse_nul(value, &format!("{at}/{n}"), faults);
-            }
-        }
-        Value::Object(object) => {
-            for (name, value) in object {
-                refuse_nul(value, &format!("{at}/{}", token(name)), faults);
-            }
-        }
-        _ => {}
-    }
+    place: &'a Place<'a>,
+    object: &'a Object<'a>,
+    faults: &'a mut Faults,
 }
 
 impl<'a> Members<'a> {
-    pub(super) fn new(value: &'a Value, at: &str, faults: &mut Faults) -> Option<Self> {
-        if let Value::Object(object) = value {
-            return Some(Self {
-                at: at.to_owned(),
-                object,
-                asked: Vec::new(),
-            });
+    /// The members of `json`, which must be an object with no other members than `known`.
+    pub(super) fn of(json: &'a Json<'a>, known: &[&str], place: &'a Place<'a>, faults: &'a mut Faults) -> Option<Self> {
+        let Json::Object(object) = json else {
+            faults.add(place, "must be an object");
+            return None;
+        };
+        for (name, _) in object {
+            if !known.contains(&name.as_ref()) {
+                faults.add(&Place::Member(place, name), "is not a known member");
+            }
         }
-        faults.add(at, "an object is needed");
-        None
+        Some(Self { place, object, faults })
     }
 
-    pub(super) fn at(&self, name: &str) -> String {
-        format!("{}/{name}", self.at)
+    /// Says that `rule` is broken by the member `name`.
+    pub(super) fn fault(&mut self, name: &str, rule: impl Into<String>) {
+        self.faults.add(&Place::Member(self.place, name), rule);
     }
 
-    pub(super) fn optional(&mut self, name: &'static str) -> Option<&'a Value> {
-        self.asked.push(name);
-        self.object.get(name)
+    /// Whether `name` is there.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.get(name).is_some()
     }
 
-    pub(super) fn needed(&mut self, name: &'static str, faults: &mut Faults) -> Option<&'a Value> {
-        let value = self.optional(name);
+    fn get(&self, name: &str) -> Option<&'a Json<'a>> {
+        self.object
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value)
+    }
+
+    fn needed(&mut self, name: &str) -> Option<&'a Json<'a>> {
+        let value = self.get(name);
         if value.is_none() {
-            faults.add(self.at(name), "is missing");
+            self.fault(name, MISSING);
         }
         value
     }
 
-    /// A text that `good` accepts; `rule` says what that is.
-    pub(super) fn text(
-        &mut self,
-        name: &'static str,
-        rule: &str,
-        faults: &mut Faults,
-        good: impl Fn(&str) -> bool,
-    ) -> Option<String> {
-        let value = self.needed(name, faults)?;
-        match value.as_str() {
-            Some(text) if good(text) => Some(text.to_owned()),
-            _ => {
-                faults.add(self.at(name), rule);
-                None
-            }
+    /// What `read` makes of the member, which must be a text; a fault saying `rule` if it makes nothing.
+    pub(super) fn text<T>(&mut self, name: &str, rule: &str, read: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+        let value = match self.needed(name)? {
+            Json::Text(text) => read(text),
+            _ => None,
+        };
+        if value.is_none() {
+            self.fault(name, rule);
         }
+        value
     }
 
-    pub(super) fn one_of(&mut self, name: &'static str, known: &[&str], faults: &mut Faults) -> Option<String> {
-        self.text(name, &format!("one of {}", known.join(", ")), faults, |text| {
-            known.contains(&text)
+    /// A text that `good` accepts, as `rule` says.
+    pub(super) fn string(&mut self, name: &str, rule: &str, good: impl FnOnce(&str) -> bool) -> Option<String> {
+        self.text(name, rule, |text| good(text).then(|| text.to_owned()))
+    }
+
+    /// One of a list of words.
+    pub(super) fn word<W: Words>(&mut self, name: &str) -> Option<W> {
+        self.text(name, W::RULE, W::read)
+    }
+
+    /// A time by RFC 3339 that exists in UTC too: the last hours of the year 9999 do not everywhere.
+    pub(super) fn time(&mut self, name: &str) -> Option<OffsetDateTime> {
+        self.text(name, "must be a date and time by RFC 3339", |text| {
+            let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+            time.checked_to_offset(UtcOffset::UTC).map(|_| time)
         })
     }
 
-    /// A whole number of kopecks within bounds.
-    pub(super) fn kopecks(&mut self, name: &'static str, least: i64, faults: &mut Faults) -> Option<i64> {
-        let value = self.needed(name, faults)?;
-        match value.as_i64() {
-            Some(amount) if (least..=MOST).contains(&amount) => Some(amount),
+    /// An amount in minor units, from `least` to `most`, written as a JSON integer.
+    pub(super) fn amount(&mut self, name: &str, least: i64, most: i64) -> Option<i64> {
+        match self.needed(name)? {
+            Json::Integer(amount) if (least..=most).contains(amount) => Some(*amount),
             _ => {
-                faults.add(
-                    self.at(name),
-                    format!("a whole number of kopecks from {least} to {MOST}"),
-                );
+                let rule =
+                    format!("must be an integer of minor units from {least} to {most}, without fraction or exponent");
+                self.fault(name, rule);
                 None
             }
         }
     }
 
-    pub(super) fn list(&mut self, name: &'static str, most: usize, faults: &mut Faults) -> Option<&'a [Value]> {
-        let value = self.needed(name, faults)?;
-        match value.as_array() {
-            Some(values) if (1..=most).contains(&values.len()) => Some(values),
-            _ => {
-                faults.add(self.at(name), format!("an array of 1 to {most}"));
-                None
-            }
-        }
+    /// What `read` makes of the member, which is an object at a place of its own.
+    pub(super) fn object<T>(
+        &mut self,
+        name: &str,
+        read: impl FnOnce(&Json<'_>, &Place<'_>, &mut Faults) -> Option<T>,
+    ) -> Option<T> {
+        let value = self.needed(name)?;
+        read(value, &Place::Member(self.place, name), self.faults)
     }
 
-    pub(super) fn time(&self, name: &'static str, value: &Value, faults: &mut Faults) -> Option<OffsetDateTime> {
-        let time = value
-            .as_str()
-            .and_then(|text| OffsetDateTime::parse(text, &Rfc3339).ok());
-        if time.is_none() {
-            faults.add(self.at(name), "a time by RFC 3339");
+    /// What `read` makes of each of 1 to `most` elements. With another number of them the array is the fault and what
+    /// it returns is `None`; the first `most` are read all the same, for their own faults.
+    pub(super) fn list<T>(
+        &mut self,
+        name: &str,
+        most: usize,
+        read: impl Fn(&Json<'_>, &Place<'_>, &mut Faults) -> T,
+    ) -> Option<Vec<T>> {
+        let value = self.needed(name)?;
+        let elements: &[Json<'_>] = match value {
+            Json::Array(elements) => elements,
+            _ => &[],
+        };
+        let fits = (1..=most).contains(&elements.len());
+        if !fits {
+            self.fault(name, format!("must be an array of 1 to {most}"));
         }
-        time
+        let place = Place::Member(self.place, name);
+        let read = |(n, element)| read(element, &Place::Element(&place, n), self.faults);
+        let read: Vec<T> = elements.iter().take(most).enumerate().map(read).collect();
+        fits.then_some(read)
     }
 
-    /// Refuses what nobody asked for.
-    pub(super) fn close(self, faults: &mut Faults) {
-        for name in self.object.keys().filter(|name| !self.asked.contains(&name.as_str())) {
-            faults.add(format!("{}/{}", self.at, token(name)), "is not known");
+    /// A member that may be absent: `Some(None)` then, what `read` makes of it otherwise.
+    #[expect(
+        clippy::option_option,
+        reason = "absent is no fault: the outer one says whether it could be read"
+    )]
+    pub(super) fn optional<T>(
+        &mut self,
+        name: &str,
+        read: impl FnOnce(&mut Self, &str) -> Option<T>,
+    ) -> Option<Option<T>> {
+        if self.has(name) {
+            read(self, name).map(Some)
+        } else {
+            Some(None)
         }
     }
-}
-
-/// The largest amount: the largest `total`.
-const MOST: i64 = 9_999_999_999;
-
-pub(super) fn is_id(text: &str) -> bool {
-    (1..=64).contains(&text.len())
-        && text
-            .bytes()
-            .all(|letter| letter.is_ascii_alphanumeric() || b"._-".contains(&letter))
-}
-
-pub(super) fn is_name(text: &str) -> bool {
-    (1..=128).contains(&text.chars().count())
 }

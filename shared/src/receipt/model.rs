@@ -1,39 +1,38 @@
-//! What a receipt is once it was parsed.
+//! What a receipt is once it has been read. Its `Debug` shows no personal data: neither customers, sellers nor INNs.
 
 use std::fmt;
 
 use serde::Serialize;
-use serde::ser::Serializer;
-use sha2::{Digest, Sha256};
-use time::{OffsetDateTime, UtcOffset};
+use time::OffsetDateTime;
 
-use super::Quantity;
+use super::{PaymentMethod, PaymentObject, PaymentType, Quantity, ReceiptType, TaxSystem, Vat};
 
-/// A receipt without faults. Its `Debug` shows no personal data.
+/// A receipt that keeps every rule of the contract, as [`parse`](super::parse) returns it.
 #[derive(Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Receipt {
-    /// The caller's id, unique per merchant.
+    /// The caller's id: 1 to 128 characters, unique per merchant.
     pub external_id: String,
     /// Who sells.
     pub merchant: Merchant,
-    /// `income`, `income_refund`, …
+    /// What happened; `type` in JSON.
     #[serde(rename = "type")]
-    pub kind: String,
-    /// When it was paid, with its own offset.
+    pub kind: ReceiptType,
+    /// When it happened, in the caller's own offset.
     #[serde(with = "time::serde::rfc3339")]
     pub operation_time: OffsetDateTime,
-    /// Who bought.
+    /// Whom the receipt is sent to.
     pub customer: Customer,
-    /// 1 to 250.
+    /// What was sold: 1 to 250.
     pub items: Vec<Item>,
-    /// 1 to 10.
+    /// What was paid: 1 to 10, which add up to `total`.
     pub payments: Vec<Payment>,
-    /// Kopecks.
+    /// What the items add up to, in minor units: 1 to [`MOST_TOTAL`](super::MOST_TOTAL).
     pub total: i64,
-    /// What is refunded.
+    /// The receipt that a refund gives back; refunds have it, others do not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub original_external_id: Option<String>,
-    /// To be registered by then.
+    /// When it must be registered by.
     #[serde(with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
     pub deadline: Option<OffsetDateTime>,
 }
@@ -41,22 +40,22 @@ pub struct Receipt {
 /// Who sells.
 #[derive(Clone, PartialEq, Eq, Serialize)]
 pub struct Merchant {
-    /// Our tenant.
+    /// 1 to 64 of `A-Za-z0-9._-`.
     pub id: String,
-    /// Taxpayer's number.
+    /// The taxpayer's number: 10 or 12 digits, with check digits. Personal if it has 12.
     pub inn: String,
-    /// Cash register group.
+    /// The group of cash registers: 1 to 64 of `A-Za-z0-9._-`.
     pub group: String,
-    /// `osn`, …
-    pub tax_system: String,
-    /// Where it was paid.
+    /// The tax system.
+    pub tax_system: TaxSystem,
+    /// Where it was paid, usually an address on the web: 1 to 256 characters.
     pub payment_address: String,
 }
 
-/// Who bought: one of the two at least.
+/// Whom the receipt is sent to: one of the two at least. Personal.
 #[derive(Clone, PartialEq, Eq, Serialize)]
 pub struct Customer {
-    /// Address.
+    /// `name@domain`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub email: Option<String>,
     /// `+` and 10 to 15 digits.
@@ -64,72 +63,58 @@ pub struct Customer {
     pub phone: Option<String>,
 }
 
-/// One position.
-#[derive(Clone, PartialEq, Eq, Serialize)]
+/// One thing sold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Item {
     /// 1 to 128 characters.
     pub name: String,
-    /// Article.
+    /// 1 to 64 of `A-Za-z0-9._-`.
     pub sku: String,
-    /// Kopecks a piece.
+    /// Of one, in minor units: 0 or more.
     pub price: i64,
     /// How many.
-    #[serde(serialize_with = "shown")]
     pub quantity: Quantity,
-    /// Kopecks.
+    /// Price × quantity, rounded half up, in minor units.
     pub sum: i64,
-    /// `none`, `vat20`, …
-    pub vat: String,
-    /// `full_payment`, …
-    pub payment_method: String,
-    /// `commodity`, …
-    pub payment_object: String,
-    /// Whose goods they are, if another's.
+    /// The value added tax.
+    pub vat: Vat,
+    /// When it is paid for.
+    pub payment_method: PaymentMethod,
+    /// What it is.
+    pub payment_object: PaymentObject,
+    /// Whose it is, if not the merchant's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seller: Option<Seller>,
 }
 
-/// Whose goods they are.
+/// Whose an item is. Personal.
 #[derive(Clone, PartialEq, Eq, Serialize)]
 pub struct Seller {
-    /// Taxpayer's number.
+    /// The taxpayer's number: 10 or 12 digits, with check digits.
     pub inn: String,
     /// 1 to 128 characters.
     pub name: String,
 }
 
-/// How it was paid.
-#[derive(Clone, PartialEq, Eq, Serialize)]
+/// A part of what was paid.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Payment {
-    /// `cash`, `electronic`, …
+    /// What with; `type` in JSON.
     #[serde(rename = "type")]
-    pub kind: String,
-    /// Kopecks, at least 1.
+    pub kind: PaymentType,
+    /// Minor units, at least 1.
     pub sum: i64,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's shape")]
-fn shown<S: Serializer>(quantity: &Quantity, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(quantity)
-}
-
 impl Receipt {
-    /// The receipt as JSON: what is stored, and what filters see. Quantities are canonical, times keep their offsets.
+    /// The receipt as JSON in the contract's shape and order of members: times keep their offsets, quantities are in
+    /// their shortest form, absent members are left out. It parses to a receipt of the same content.
+    ///
+    /// Every receipt that [`parse`](super::parse) returned has such a JSON; one that was changed since to a time that
+    /// RFC 3339 cannot write has none, and the answer is empty.
     #[must_use]
     pub fn to_json(&self) -> String {
-        // Strings, numbers and times of our own: there is nothing that could fail.
         serde_json::to_string(self).unwrap_or_default()
-    }
-
-    /// SHA-256 of the canonical content: equal for equal content, however it was written.
-    #[must_use]
-    pub fn content_hash(&self) -> [u8; 32] {
-        let utc = Self {
-            operation_time: self.operation_time.to_offset(UtcOffset::UTC),
-            deadline: self.deadline.map(|deadline| deadline.to_offset(UtcOffset::UTC)),
-            ..self.clone()
-        };
-        Sha256::digest(utc.to_json()).into()
     }
 }
 
@@ -137,8 +122,38 @@ impl fmt::Debug for Receipt {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("Receipt")
-            .field("merchant", &self.merchant.id)
-            .field("items", &self.items.len())
+            .field("external_id", &self.external_id)
+            .field("merchant", &self.merchant)
+            .field("kind", &self.kind)
+            .field("operation_time", &self.operation_time)
+            .field("items", &self.items)
+            .field("payments", &self.payments)
+            .field("total", &self.total)
+            .field("original_external_id", &self.original_external_id)
+            .field("deadline", &self.deadline)
             .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Merchant {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Merchant")
+            .field("id", &self.id)
+            .field("group", &self.group)
+            .field("tax_system", &self.tax_system)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Customer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Customer").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Seller {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Seller").finish_non_exhaustive()
     }
 }
