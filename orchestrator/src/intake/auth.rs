@@ -100,3 +100,45 @@ impl FromRequestParts<Arc<Intake>> for Caller {
             .ok_or_else(|| Problem::unauthorized("the token is not known"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn caller(role: Role, merchants: Option<&[&str]>) -> Caller {
+        let merchants = merchants.map(|known| known.iter().map(|merchant| (*merchant).to_owned()).collect());
+        Caller(Arc::new(Token {
+            name: "t".to_owned(),
+            role,
+            sha256: hex::encode(Sha256::digest(b"secret")),
+            merchants,
+        }))
+    }
+
+    #[test]
+    fn each_role_may_what_it_may() {
+        let (intake, viewer, operator) = (
+            caller(Role::Intake, None),
+            caller(Role::Viewer, None),
+            caller(Role::Operator, None),
+        );
+        assert!(intake.may_post("m").is_ok() && intake.may_steer().is_err());
+        assert!(viewer.may_post("m").is_err() && viewer.may_steer().is_err() && viewer.sees("m"));
+        assert!(operator.may_post("m").is_ok() && operator.may_steer().is_ok());
+    }
+
+    #[test]
+    fn a_merchants_token_is_for_its_merchants() {
+        let intake = caller(Role::Intake, Some(&["m-1"]));
+        assert!(intake.may_post("m-1").is_ok() && intake.may_post("m-2").is_err() && !intake.sees("m-2"));
+    }
+
+    #[test]
+    fn a_token_is_found_by_its_hash_and_by_nothing_else() {
+        let tokens = Tokens::new(&[(*caller(Role::Viewer, None).0).clone()]);
+        assert!(tokens.find("secret").is_some());
+        for wrong in ["", "Secret", "secret ", &hex::encode(Sha256::digest(b"secret"))] {
+            assert!(tokens.find(wrong).is_none(), "{wrong}");
+        }
+    }
+}

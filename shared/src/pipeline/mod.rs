@@ -1,6 +1,6 @@
 //! The pipeline: stages as data, declared in TOML, with jq for whatever is computed.
 //!
-//! A file is read ([`source`]), its shape checked ([`definition`]) and compiled ([`compile`]); every mistake is named with
+//! A file is read ([`source`]), its shape checked and compiled; every mistake is named with
 //! its place. A compiled request renders itself for a receipt and judges what came back ([`request`], [`outcome`]).
 //! Nothing here does I/O but [`Source::read`].
 

@@ -95,6 +95,8 @@ fn provider(endpoint: &str, service: &'static str) -> Result<SdkTracerProvider, 
 }
 
 fn reqwest_blocking() -> Result<reqwest::blocking::Client, Error> {
+    // Whoever comes first installs it; the client panics without one, also towards http.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::blocking::Client::builder()
         .timeout(std::time::Duration::from_secs(5))
         .build()
