@@ -12,7 +12,7 @@ use shared::handoff::Message;
 use shared::life::Heart;
 use shared::pipeline::Pipeline;
 use shared::stage::next::{self, Holder};
-use shared::stage::{Attempt, Endpoints, Versions, attempt};
+use shared::stage::{Attempt, Endpoints, Versions, attempt, sends};
 use shared::store::StoreError;
 use shared::store::claim::{Dispatch, DispatchBatch};
 use shared::store::group::Group;
@@ -125,7 +125,7 @@ impl Dispatcher {
                     return acknowledge(&delivery).await;
                 }
             };
-            let send = match attempt::opening(&self.pool, &work, &pipeline).await {
+            let send = match sends::opening(&self.pool, &work, &pipeline).await {
                 Ok(send) => send,
                 Err(error) => {
                     tracing::warn!(%error, "the record could not be read; the healer will queue it again");

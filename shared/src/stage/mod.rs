@@ -4,6 +4,7 @@
 pub mod attempt;
 pub mod endpoint;
 pub mod next;
+pub mod sends;
 pub mod versions;
 
 pub use attempt::{Attempt, Ended};

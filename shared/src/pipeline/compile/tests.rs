@@ -1,0 +1,102 @@
+//! The shipped pipeline, and what is said of a broken one.
+
+use super::*;
+
+fn source(toml: &str) -> Source {
+    let body = include_str!("../../../../deploy/pipeline/register.jq").to_owned();
+    Source {
+        toml: toml.to_owned(),
+        files: [("register.jq".to_owned(), body)].into(),
+    }
+}
+
+const SHIPPED: &str = include_str!("../../../../deploy/pipeline/receipts.toml");
+
+#[test]
+fn the_shipped_pipeline_compiles() {
+    let pipeline = Pipeline::compile(source(SHIPPED)).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    assert_eq!(pipeline.stages.len(), 8);
+    let register = pipeline.stages[5].registers().unwrap();
+    assert!(!register.success_registers(), "confirm says when it is registered");
+    assert_eq!(
+        pipeline.stages[5].target,
+        Target::External {
+            destination: "fiscal".to_owned()
+        }
+    );
+    assert_eq!(pipeline.version, Pipeline::compile(source(SHIPPED)).unwrap().version);
+}
+
+#[test]
+fn a_mistake_is_named_with_its_place() {
+    let mistakes = [
+        ("post = \"/validate\"", "post = \"validate\"", "validate.rules.post:"),
+        ("service = \"tax\"", "servise = \"tax\"", "calculate.tax:"),
+        (
+            "service = \"tax\"",
+            "service = \"tax\"\ndestination = \"fiscal\"",
+            "calculate.tax:",
+        ),
+        (
+            "'.body.status == \"wait\"'",
+            "'.body.status =='",
+            "confirm.report.on[0].if:",
+        ),
+        ("then = \"poll\"", "then = \"pol\"", "confirm.report.on[0].then:"),
+        (
+            "stage = \"register\"",
+            "stage = \"fetch\"",
+            "confirm.report.on[3].stage:",
+        ),
+        ("first = \"2s\"", "first = \"soon\"", "confirm.report.poll.first:"),
+        (
+            "\"document\", \"register\"",
+            "\"document\", \"document\", \"register\"",
+            "stages[5]:",
+        ),
+        ("[number.reserve]", "[numbers.reserve]", "numbers:"),
+        (
+            "{.receipt.merchant.group}/{.vars.operation}",
+            "{.merchant}",
+            "register.send.post:",
+        ),
+        (
+            "body_file = \"register.jq\"",
+            "body_file = \"other.jq\"",
+            "register.send.body_file:",
+        ),
+        ("save = '.body.payload'", "save = 'now'", "confirm.report.save:"),
+        (
+            "service = \"documents\"",
+            "destination = \"fiscal\"\nfor_each = '[]'",
+            "document.store.for_each:",
+        ),
+        ("name = \"receipts\"", "name = \"Receipts!\"", "name:"),
+        ("factor = 2      ", "factor = 0      ", "retry.factor:"),
+    ];
+    for (right, wrong, place) in mistakes {
+        assert!(SHIPPED.contains(right), "{right}");
+        let Err(Mistakes(found)) = Pipeline::compile(source(&SHIPPED.replacen(right, wrong, 1))) else {
+            panic!("{wrong} compiled")
+        };
+        assert!(
+            found.iter().any(|mistake| mistake.starts_with(place)),
+            "{wrong}: {found:?}"
+        );
+    }
+}
+
+#[test]
+fn a_target_that_is_not_configured_is_named() {
+    let pipeline = Pipeline::compile(source(SHIPPED)).unwrap();
+    let services = ["validation", "catalog", "sellers", "tax", "numbers"]
+        .map(str::to_owned)
+        .into();
+    let mistakes = pipeline
+        .check_targets(&services, &["fiscal".to_owned()].into())
+        .unwrap_err();
+    assert_eq!(
+        mistakes.0,
+        ["document.store: the configuration has no [service.documents]"]
+    );
+}
