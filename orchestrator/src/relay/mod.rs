@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use shared::configuration::Configuration;
 use shared::handoff;
-use shared::store::relay;
+use shared::store::{StoreError, relay};
 use sqlx::PgPool;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -88,7 +88,7 @@ async fn relaying(
             if !broker.connected() {
                 continue;
             }
-            match relay::queue(&pool, destination, *max_queued, BATCH).await {
+            match queue(&pool, destination, *max_queued).await {
                 Ok(queued) => {
                     more |= !queued.is_empty();
                     metrics::counter!("chekhov_queued_total", "destination" => destination.clone())
@@ -106,5 +106,14 @@ async fn relaying(
                 Err(error) => tracing::warn!(%error, %destination, "nothing could be queued"),
             }
         }
+    }
+}
+
+/// Looks before it locks: an idle destination costs one query a round.
+async fn queue(pool: &PgPool, destination: &str, max_queued: i64) -> Result<Vec<relay::Queued>, StoreError> {
+    if relay::is_due(pool, destination).await? {
+        relay::queue(pool, destination, max_queued, BATCH).await
+    } else {
+        Ok(Vec::new())
     }
 }

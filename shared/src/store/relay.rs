@@ -18,6 +18,22 @@ pub struct Queued {
     pub tracestate: Option<String>,
 }
 
+/// Whether anything waits for `destination` and is due: one look, so that an idle relay takes no lock.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn is_due(pool: &PgPool, destination: &str) -> Result<bool, StoreError> {
+    Ok(sqlx::query_scalar!(
+        r#"
+        select exists (select from work where destination = $1 and call_due_at <= now())
+            or exists (select from work where destination = $1 and first_call_key is not null) as "due!"
+        "#,
+        destination
+    )
+    .fetch_one(pool)
+    .await?)
+}
+
 /// Queues up to `limit` due receipts of `destination` while fewer than `max_queued` are queued: due timers first
 /// (they were sent before), then first calls, earliest deadline first, then age.
 ///
