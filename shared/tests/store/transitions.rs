@@ -166,11 +166,13 @@ async fn a_timer_is_queued_when_it_is_due_and_a_deadline_goes_first(pool: PgPool
     AcceptBatch(pool.clone()).commit(&[urgent], false).await.unwrap();
     let first = relay::queue(&pool, FISCAL, 100, 1).await.unwrap();
     assert_eq!(first[0].id, id);
+    assert!(relay::is_due(&pool, FISCAL).await.unwrap());
     assert_eq!(
         relay::queue(&pool, FISCAL, 100, 100).await.unwrap().len(),
         1,
         "the timer is not due"
     );
+    assert!(!relay::is_due(&pool, FISCAL).await.unwrap());
 }
 
 #[sqlx::test(migrations = "../migrations")]
