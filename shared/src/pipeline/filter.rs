@@ -1,96 +1,41 @@
-//! jq filters: compiled when the file is loaded, without clock, environment or input, one output each.
-//!
-//! Words that reach outside or may never end are refused, and with `def` all recursion is: a filter's time is bounded by
-//! its input and the numbers it names. An output is at most 1 MiB of JSON.
+//! jq filters: compiled when the file is loaded, without clock, environment or input, one output each, inside the limits
+//! of their [`meter`](super::meter). An output is at most 1 MiB of JSON.
 
-use jaq_core::load::{Arena, File, Loader};
-use jaq_core::{Compiler, Ctx, Vars, data, unwrap_valr};
+use jaq_core::load::{Arena, File, Lexer, Loader, Parser};
+use jaq_core::{Compiler, Ctx, Vars, unwrap_valr};
 use jaq_json::Val;
 
-type Compiled = jaq_core::Filter<data::JustLut<Val>>;
+use super::meter::{self, Meter, Metered, Run, WHOLE, metered};
 
 /// The most an output may be, in bytes of JSON.
 const OUTPUT: usize = 1024 * 1024;
-/// What reaches outside, or may never end; `def` because recursion is made of it.
-const REFUSED: [&str; 19] = [
-    "def",
-    "now",
-    "env",
-    "input",
-    "inputs",
-    "debug",
-    "stderr",
-    "halt",
-    "halt_error",
-    "input_filename",
-    "input_line_number",
-    "include",
-    "import",
-    "repeat",
-    "while",
-    "until",
-    "recurse",
-    "localtime",
-    "strflocaltime",
-];
-
-/// The first refused word outside of field names and plain strings.
-fn refused(text: &str) -> Option<&str> {
-    let mut at = 0;
-    let bytes = text.as_bytes();
-    while at < bytes.len() {
-        if bytes[at] == b'"' {
-            // A string with an interpolation is read like any other text.
-            let end = string_end(bytes, at);
-            if !text[at..end].contains("\\(") {
-                at = end;
-                continue;
-            }
-        }
-        if bytes[at].is_ascii_alphabetic() || bytes[at] == b'_' {
-            let start = at;
-            while at < bytes.len() && (bytes[at].is_ascii_alphanumeric() || bytes[at] == b'_') {
-                at += 1;
-            }
-            let field =
-                start > 0 && (bytes[start - 1] == b'.' || (bytes[start - 1] == b'$' && &text[start..at] != "ENV"));
-            if !field && (REFUSED.contains(&&text[start..at]) || &text[start..at] == "ENV") {
-                return Some(&text[start..at]);
-            }
-        } else {
-            at += 1;
-        }
-    }
-    None
-}
-
-fn string_end(bytes: &[u8], quote: usize) -> usize {
-    let mut at = quote + 1;
-    while at < bytes.len() {
-        match bytes[at] {
-            b'\\' => at += 2,
-            b'"' => return at + 1,
-            _ => at += 1,
-        }
-    }
-    bytes.len()
-}
-
 /// A compiled filter.
-pub(super) struct Filter(Compiled);
+pub(super) struct Filter(jaq_core::Filter<Metered>);
 
 impl Filter {
     /// Compiles a filter.
     pub(super) fn compile(text: &str) -> Result<Self, String> {
-        if let Some(word) = refused(text) {
-            return Err(format!("`{word}` is not allowed: it reaches outside or may never end"));
-        }
+        let tokens = Lexer::new(text)
+            .lex()
+            .map_err(|errors| expected(text, errors.iter().map(|(expected, at)| (expected.as_str(), *at))))?;
+        let term = Parser::new(&tokens).parse(|parser| parser.term()).map_err(|errors| {
+            let found = errors
+                .iter()
+                .map(|(expected, found)| (expected.as_str(), found.map_or("", |token| token.0)));
+            expected(text, found)
+        })?;
+        let term =
+            metered(term).map_err(|word| format!("`{word}` is not allowed: it reaches outside or may never end"))?;
+
         let defs = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs());
-        let funs = jaq_core::funs().chain(jaq_std::funs()).chain(jaq_json::funs());
+        let funs = jaq_core::funs()
+            .chain(jaq_std::funs())
+            .chain(jaq_json::funs())
+            .chain([meter::funs()]);
         let arena = Arena::default();
-        let modules = Loader::new(defs)
-            .load(&arena, File { code: text, path: () })
-            .map_err(|errors| syntax(text, &errors))?;
+        let modules = Loader::new(defs.map(meter::shorter).chain([meter::definition(WHOLE, term)]))
+            .load(&arena, File { code: WHOLE, path: () })
+            .map_err(|_| "the filter cannot be loaded".to_owned())?;
         let filter = Compiler::default().with_funs(funs).compile(modules).map_err(|errors| {
             let names: Vec<String> = errors
                 .iter()
@@ -104,25 +49,40 @@ impl Filter {
 
     /// Runs the filter; it must have exactly one output.
     pub(super) fn one(&self, input: Val) -> Result<Val, String> {
-        let ctx = Ctx::<data::JustLut<Val>>::new(&self.0.lut, Vars::new([]));
-        let mut outputs = self.0.id.run((ctx, input)).map(unwrap_valr);
-        let first = outputs.next().ok_or("the filter has no output")?;
-        // jq's own message may quote the value it failed on.
-        let first = first.map_err(|_| "the filter failed".to_owned())?;
-        if outputs.next().is_some() {
+        let meter = Meter::start();
+        let run = Run {
+            lut: &self.0.lut,
+            meter: &meter,
+        };
+        let mut outputs = self
+            .0
+            .id
+            .run((Ctx::<Metered>::new(run, Vars::new([])), input))
+            .map(unwrap_valr);
+        let (first, second) = (outputs.next(), outputs.next().is_some());
+        if meter.is_spent() {
+            return Err("the filter took too many steps or too long".to_owned());
+        }
+        if second {
             return Err("the filter has more than one output".to_owned());
         }
-        Ok(first)
+        // jq's own message may quote the value it failed on.
+        first
+            .ok_or("the filter has no output")?
+            .map_err(|_| "the filter failed".to_owned())
     }
 
     /// Runs the filter and writes its output as JSON.
     pub(super) fn json(&self, input: Val) -> Result<String, String> {
         let text = self.one(input)?.to_string();
         if text.len() > OUTPUT {
-            Err("the output is larger than 1 MiB".to_owned())
-        } else {
-            Ok(text)
+            return Err("the output is larger than 1 MiB".to_owned());
         }
+        // jq has values that JSON has not (nan, infinite), and nests as deep as it is asked to.
+        if !is_json(text.as_bytes()) {
+            return Err("the output is no JSON, or nested too deep".to_owned());
+        }
+        Ok(text)
     }
 
     /// Whether the filter's output is neither false nor null.
@@ -131,37 +91,46 @@ impl Filter {
     }
 }
 
-fn syntax<P>(text: &str, errors: &jaq_core::load::Errors<&str, P>) -> String {
-    let mut found = Vec::new();
-    for (_, error) in errors {
-        match error {
-            jaq_core::load::Error::Io(_) => found.push("includes are not allowed".to_owned()),
-            jaq_core::load::Error::Lex(errors) => {
-                found.extend(
-                    errors
-                        .iter()
-                        .map(|(expected, at)| format!("expected {} at {}", expected.as_str(), place(text, at))),
-                );
-            }
-            jaq_core::load::Error::Parse(errors) => {
-                found.extend(
-                    errors
-                        .iter()
-                        .map(|(expected, at)| format!("expected {} at {}", expected.as_str(), place(text, at))),
-                );
-            }
-        }
-    }
+/// What was expected, and where.
+fn expected<'a>(text: &str, errors: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let found: Vec<String> = errors
+        .map(|(expected, at)| format!("expected {expected} at {}", place(text, at)))
+        .collect();
     found.join(", ")
 }
 
 fn place(text: &str, rest: &str) -> String {
-    let at = text.len().saturating_sub(rest.len());
     if rest.is_empty() {
-        "its end".to_owned()
-    } else {
-        format!("character {}", at + 1)
+        return "its end".to_owned();
     }
+    let at = jaq_core::load::span(text, rest).start;
+    format!("character {}", text[..at].chars().count() + 1)
+}
+
+/// How deep JSON may be nested: readers recurse.
+const DEPTH: usize = 128;
+
+/// Whether it is JSON, nested no deeper than any reader can bear.
+pub(super) fn is_json(text: &[u8]) -> bool {
+    is_shallow(text) && serde_json::from_slice::<serde::de::IgnoredAny>(text).is_ok()
+}
+
+fn is_shallow(text: &[u8]) -> bool {
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    for byte in text {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => depth += 1,
+            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > DEPTH {
+            return false;
+        }
+    }
+    true
 }
 
 /// Reads JSON.
@@ -199,11 +168,72 @@ mod tests {
     }
 
     #[test]
+    fn what_takes_too_long_is_ended() {
+        let value = || read(&format!("{:?}", (0..300).collect::<Vec<_>>())).unwrap();
+        for text in [
+            "[range(1e12)] | length",
+            "last(range(1e12))",
+            "reduce range(1e12) as $n (0; . + 1)",
+            "[range(0; 1; 0)] | length",
+            "[range(1e12) | try . catch 0] | length",
+            "try ([range(1e12)] | length) catch 0",
+            ". as $a | [$a[] | $a[] | $a[]] | length",
+            "[.. | range(1e9)] | length",
+            "first(range(1e12) | select(. < 0))",
+        ] {
+            let begun = std::time::Instant::now();
+            let error = Filter::compile(text).unwrap().one(value()).unwrap_err();
+            assert!(error.contains("too many steps"), "{text}: {error}");
+            assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_meter_changes_no_meaning() {
+        let value = r#"{"items": [{"sku": "a", "seller": {"inn": "1"}}, {"sku": "b"}], "n": 7}"#;
+        for (text, expected) in [
+            ("[.items[].sku] | join(\",\")", "\"a,b\""),
+            ("[.items[].seller // empty | .inn] | unique", "[\"1\"]"),
+            (".items |= map(.sku)", r#"{"items":["a","b"],"n":7}"#),
+            ("[.items[] | .sku |= ascii_upcase | .sku]", "[\"A\",\"B\"]"),
+            ("del(.items[0]) | .items | length", "1"),
+            ("[paths(type == \"number\")]", "[[\"n\"]]"),
+            ("[.items[] as {sku: $s} | $s]", "[\"a\",\"b\"]"),
+            ("{n, \"m\": .n, (\"k\" + \"1\"): 1}", r#"{"n":7,"m":7,"k1":1}"#),
+            (".n as $x | {$x}", r#"{"x":7}"#),
+            ("\"\\(.n)-\\(.items | length)\"", "\"7-2\""),
+            ("if .n > 3 then first(range(5; 9)) else 0 end", "5"),
+            (
+                "label $out | .items[] | if .sku == \"a\" then ., break $out else . end | .sku",
+                "\"a\"",
+            ),
+            ("reduce .items[] as $i (0; . + 1)", "2"),
+            ("(.items[0].none? // -1) | -.", "1"),
+        ] {
+            let filter = Filter::compile(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+            assert_eq!(filter.json(read(value).unwrap()).as_deref(), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
     fn one_output_no_more_and_no_less() {
         let run = |text: &str| Filter::compile(text).unwrap().json(read("[1, 2]").unwrap());
         assert_eq!(run(".[0]").unwrap(), "1");
         assert!(run(".[]").is_err());
         assert!(run("empty").is_err());
+    }
+
+    #[test]
+    fn what_is_nested_too_deep_is_no_json() {
+        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert!(is_json(nested(128).as_bytes()));
+        assert!(!is_json(nested(129).as_bytes()));
+        assert!(!is_json(nested(500_000).as_bytes()));
+        assert!(
+            is_json(format!("{:?}", nested(500)).as_bytes()),
+            "in a string it is none"
+        );
+        assert!(!is_json(b"NaN") && is_json(br#"{"a": "\\\"["}"#));
     }
 
     #[test]

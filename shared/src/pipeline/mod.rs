@@ -9,6 +9,7 @@ pub mod check;
 mod compile;
 mod definition;
 mod filter;
+mod meter;
 pub mod mistakes;
 pub mod outcome;
 pub mod request;

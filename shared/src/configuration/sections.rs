@@ -1,0 +1,210 @@
+//! The sections that every configuration has once.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::read::Mistake;
+use super::{Secret, duration};
+
+/// `[database]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Database {
+    /// PostgreSQL URL.
+    pub url: Secret,
+    /// Connections a process may hold. Default 10.
+    #[serde(default = "ten")]
+    pub connections: u32,
+}
+
+impl Database {
+    pub(super) fn check(&self) -> Vec<Mistake> {
+        if self.connections == 0 {
+            vec![("connections", "at least 1")]
+        } else {
+            Vec::new()
+        }
+    }
+}
+
+/// `[rabbitmq]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RabbitMq {
+    /// AMQP URL.
+    pub url: Secret,
+    /// Queues are named `<prefix>.<destination>`. Default `chekhov`.
+    #[serde(default = "prefix")]
+    pub prefix: String,
+}
+
+/// `[intake]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Intake {
+    /// Where receipts are posted. Default `127.0.0.1:8080`.
+    #[serde(default = "intake_address")]
+    pub listen: SocketAddr,
+    /// `[[intake.tokens]]`
+    #[serde(default)]
+    pub tokens: Vec<Token>,
+    /// Receipts waiting for an orchestrator before posts are refused with 503. Default 50,000.
+    #[serde(default = "backlog")]
+    pub backlog: i64,
+    /// Whether a receipt's trace continues the caller's. Default true.
+    #[serde(default = "yes")]
+    pub continue_trace: bool,
+}
+
+impl Intake {
+    pub(super) fn check(&self) -> Vec<Mistake> {
+        let mut mistakes = Vec::new();
+        let is_hash = |token: &Token| token.sha256.len() == 64 && hex::decode(&token.sha256).is_ok();
+        if !self.tokens.iter().all(is_hash) {
+            mistakes.push(("tokens", "each sha256 has 64 hexadecimal digits"));
+        }
+        if self.backlog <= 0 {
+            mistakes.push(("backlog", "at least 1"));
+        }
+        mistakes
+    }
+}
+
+/// `[[intake.tokens]]`: who may call.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Token {
+    /// Shown in logs.
+    pub name: String,
+    /// What it may do.
+    pub role: Role,
+    /// SHA-256 of the token, in hexadecimal.
+    pub sha256: String,
+    /// The only merchants it may post for and see. Absent: all.
+    pub merchants: Option<Vec<String>>,
+}
+
+/// What a token may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Posts receipts and reads them.
+    Intake,
+    /// Reads.
+    Viewer,
+    /// May do everything.
+    Operator,
+}
+
+/// `[orchestrator]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Orchestrator {
+    /// Where metrics are read. Default `127.0.0.1:9080`.
+    #[serde(default = "orchestrator_metrics")]
+    pub metrics: SocketAddr,
+    /// Receipts in internal stages at once. Default 256.
+    #[serde(default = "in_flight")]
+    pub in_flight: usize,
+}
+
+impl Orchestrator {
+    pub(super) fn check(&self) -> Vec<Mistake> {
+        if self.in_flight == 0 {
+            vec![("in_flight", "at least 1")]
+        } else {
+            Vec::new()
+        }
+    }
+}
+
+/// `[dispatcher]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dispatcher {
+    /// Where health and metrics are read. Default `127.0.0.1:9081`.
+    #[serde(default = "dispatcher_listen")]
+    pub listen: SocketAddr,
+    /// Adds `Chekhov-Sent-At` (Unix milliseconds) to every call. Default false.
+    #[serde(default)]
+    pub sent_at: bool,
+}
+
+/// `[telemetry]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Telemetry {
+    /// `json` or `human`. Default `json`.
+    #[serde(default)]
+    pub format: LogFormat,
+    /// OTLP over HTTP, such as `http://127.0.0.1:4318`. Absent: no traces are exported.
+    pub endpoint: Option<String>,
+    /// The filter of logs, as `tracing_subscriber::EnvFilter` reads it. Default `info`.
+    pub filter: Option<String>,
+}
+
+/// How logs are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// One JSON object a line.
+    #[default]
+    Json,
+    /// For a person.
+    Human,
+}
+
+/// `[heartbeat]`
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Heartbeat {
+    /// Default 2 s.
+    #[serde(deserialize_with = "duration", default = "two_seconds")]
+    pub every: Duration,
+    /// An instance whose counter stood still this long is dead. Default 10 s.
+    #[serde(deserialize_with = "duration", default = "ten_seconds")]
+    pub dead_after: Duration,
+}
+
+impl Heartbeat {
+    pub(super) fn check(&self) -> Vec<Mistake> {
+        if self.dead_after < self.every * 3 {
+            vec![("dead_after", "at least three times heartbeat.every")]
+        } else {
+            Vec::new()
+        }
+    }
+}
+
+fn ten() -> u32 {
+    10
+}
+fn prefix() -> String {
+    "chekhov".to_owned()
+}
+fn intake_address() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 8080))
+}
+fn orchestrator_metrics() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 9080))
+}
+fn dispatcher_listen() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 9081))
+}
+fn backlog() -> i64 {
+    50_000
+}
+fn yes() -> bool {
+    true
+}
+fn in_flight() -> usize {
+    256
+}
+fn two_seconds() -> Duration {
+    Duration::from_secs(2)
+}
+fn ten_seconds() -> Duration {
+    Duration::from_secs(10)
+}

@@ -1,0 +1,234 @@
+//! The limits of a filter: words that reach outside or recurse are refused when it is read, and whatever it repeats is
+//! counted while it runs.
+//!
+//! jq without `def` repeats itself only by what yields several outputs: calls (`range(…)`), iterations (`.[]`) and `..`.
+//! Each of them is followed by a step of the meter, so that a filter ends after so many steps or so much time, however
+//! its loops are nested. What the meter does not see is the size of one value, such as a string multiplied.
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+use jaq_core::load::parse::{BinaryOp, Def, Pattern, Term};
+use jaq_core::path::{Part, Path};
+use jaq_core::{Bind, Ctx, DataT, Error, Exn, Lut, Native, data, native};
+use jaq_json::Val;
+
+/// The most outputs that calls and iterations of one run may yield together.
+const STEPS: u32 = 250_000;
+/// How long one run may take.
+const TIME: Duration = Duration::from_secs(1);
+/// How many steps pass between two looks at the clock.
+const GLANCE: u32 = 256;
+/// The whole filter's name among its definitions; refused inside it, for it would be a recursion.
+pub(super) const WHOLE: &str = "whole_filter";
+/// The meter's own name among the filters: no identifier of jq's can be spelled so.
+const STEP: &str = "!step";
+
+/// What reaches outside, recurses, or repeats inside itself where no step is counted.
+const REFUSED: [&str; 20] = [
+    "now",
+    "env",
+    "input",
+    "inputs",
+    "debug",
+    "debug_empty",
+    "stderr",
+    "stderr_empty",
+    "halt",
+    "halt_error",
+    "input_filename",
+    "input_line_number",
+    "repeat",
+    "while",
+    "until",
+    "recurse",
+    "combinations",
+    "localtime",
+    "strflocaltime",
+    WHOLE,
+];
+
+/// The steps of one run.
+#[derive(Debug)]
+pub(super) struct Meter {
+    steps: Cell<u32>,
+    begun: Instant,
+    spent: Cell<bool>,
+}
+
+/// What compiled filters run with: their table, and the meter of the run.
+pub(super) struct Metered;
+
+#[derive(Clone)]
+pub(super) struct Run<'a> {
+    pub(super) lut: &'a Lut<Metered>,
+    pub(super) meter: &'a Meter,
+}
+
+impl DataT for Metered {
+    type V<'a> = Val;
+    type Data<'a> = Run<'a>;
+}
+
+impl<'a> data::HasLut<'a, Metered> for Run<'a> {
+    fn lut(&self) -> &'a Lut<Metered> {
+        self.lut
+    }
+}
+
+impl Meter {
+    pub(super) fn start() -> Self {
+        Self {
+            steps: Cell::new(0),
+            begun: Instant::now(),
+            spent: Cell::new(false),
+        }
+    }
+
+    /// Whether the run went over its limits: whatever it came to then counts for nothing, also where it caught the error.
+    pub(super) fn is_spent(&self) -> bool {
+        self.spent.get()
+    }
+
+    fn step(&self) -> bool {
+        let steps = self.steps.get() + 1;
+        self.steps.set(steps.min(STEPS));
+        if steps >= STEPS || (steps.is_multiple_of(GLANCE) && self.begun.elapsed() > TIME) {
+            self.spent.set(true);
+        }
+        !self.spent.get()
+    }
+}
+
+/// The filter that counts a step: it passes on what it gets, also as a path and in an update.
+pub(super) fn funs() -> native::Fun<Metered> {
+    fn passes(ctx: &Ctx<'_, Metered>) -> Result<(), Exn<'static, Val>> {
+        if ctx.data().meter.step() {
+            Ok(())
+        } else {
+            Err(Exn::from(Error::str("too many steps")))
+        }
+    }
+    let run = Native::new(|(ctx, value)| Box::new(std::iter::once(passes(&ctx).map(|()| value))))
+        .with_paths(|(ctx, at)| Box::new(std::iter::once(passes(&ctx).map(|()| at))))
+        .with_update(|(ctx, value), update| match passes(&ctx) {
+            Ok(()) => update(value),
+            Err(error) => Box::new(std::iter::once(Err(error))),
+        });
+    (STEP, Box::<[Bind]>::from([]), run)
+}
+
+/// The term with a step after whatever yields several outputs.
+///
+/// # Errors
+/// The word that is refused.
+pub(super) fn metered(term: Term<&str>) -> Result<Term<&str>, &str> {
+    let boxed = |term: Box<Term<_>>| metered(*term).map(Box::new);
+    let optional = |term: Option<Box<Term<_>>>| term.map(boxed).transpose();
+    Ok(match term {
+        Term::Id | Term::Num(_) | Term::Break(_) => term,
+        Term::Var("$ENV" | "$__prog_args") => return Err("$ENV"),
+        Term::Var(_) => term,
+        Term::Recurse => counted(Term::Recurse),
+        Term::Str(format, parts) => {
+            let mut metered_parts = Vec::with_capacity(parts.len());
+            for part in parts {
+                metered_parts.push(match part {
+                    jaq_core::load::lex::StrPart::Term(term) => jaq_core::load::lex::StrPart::Term(metered(term)?),
+                    plain => plain,
+                });
+            }
+            Term::Str(format, metered_parts)
+        }
+        Term::Arr(inner) => Term::Arr(optional(inner)?),
+        Term::Obj(members) => {
+            let mut metered_members = Vec::with_capacity(members.len());
+            for (key, value) in members {
+                metered_members.push(match value {
+                    // A key alone stands for its own member: `{a}`, `{$x}`. With a step it would stand for none.
+                    None => (key, None),
+                    Some(value) => (metered(key)?, Some(metered(value)?)),
+                });
+            }
+            Term::Obj(metered_members)
+        }
+        Term::Neg(inner) => Term::Neg(boxed(inner)?),
+        Term::BinOp(left, operator, right) => {
+            let operator = match operator {
+                BinaryOp::Pipe(pattern) => BinaryOp::Pipe(pattern.map(bound).transpose()?),
+                plain => plain,
+            };
+            Term::BinOp(boxed(left)?, operator, boxed(right)?)
+        }
+        Term::Label(name, inner) => Term::Label(name, boxed(inner)?),
+        Term::Fold(kind, over, pattern, rest) => Term::Fold(
+            kind,
+            boxed(over)?,
+            bound(pattern)?,
+            rest.into_iter().map(metered).collect::<Result<_, _>>()?,
+        ),
+        Term::TryCatch(inner, catch) => Term::TryCatch(boxed(inner)?, optional(catch)?),
+        Term::IfThenElse(branches, otherwise) => {
+            let mut metered_branches = Vec::with_capacity(branches.len());
+            for (condition, then) in branches {
+                metered_branches.push((metered(condition)?, metered(then)?));
+            }
+            Term::IfThenElse(metered_branches, optional(otherwise)?)
+        }
+        Term::Def(..) => return Err("def"),
+        Term::Call(name, _) if REFUSED.contains(&name) => return Err(name),
+        Term::Call(name, arguments) => counted(Term::Call(
+            name,
+            arguments.into_iter().map(metered).collect::<Result<_, _>>()?,
+        )),
+        Term::Path(of, Path(parts)) => {
+            let iterates = parts.iter().any(|(part, _)| matches!(part, Part::Range(..)));
+            let mut metered_parts = Vec::with_capacity(parts.len());
+            for (part, optional) in parts {
+                let part = match part {
+                    Part::Index(index) => Part::Index(metered(index)?),
+                    Part::Range(from, to) => Part::Range(from.map(metered).transpose()?, to.map(metered).transpose()?),
+                };
+                metered_parts.push((part, optional));
+            }
+            let path = Term::Path(boxed(of)?, Path(metered_parts));
+            if iterates { counted(path) } else { path }
+        }
+    })
+}
+
+fn counted(term: Term<&str>) -> Term<&str> {
+    Term::BinOp(
+        Box::new(term),
+        BinaryOp::Pipe(None),
+        Box::new(Term::Call(STEP, Vec::new())),
+    )
+}
+
+fn bound(pattern: Pattern<&str>) -> Result<Pattern<&str>, &str> {
+    Ok(match pattern {
+        Pattern::Var(name) => Pattern::Var(name),
+        Pattern::Arr(inner) => Pattern::Arr(inner.into_iter().map(bound).collect::<Result<_, _>>()?),
+        Pattern::Obj(members) => {
+            let mut bound_members = Vec::with_capacity(members.len());
+            for (key, inner) in members {
+                bound_members.push((metered(key)?, bound(inner)?));
+            }
+            Pattern::Obj(bound_members)
+        }
+    })
+}
+
+/// A definition of the whole filter under `name`, to be put before what calls it.
+pub(super) fn definition<'a>(name: &'a str, body: Term<&'a str>) -> Def<&'a str> {
+    Def {
+        name,
+        args: Vec::new(),
+        body,
+    }
+}
+
+/// A definition of the library, as one that lives as long as a filter's text.
+pub(super) fn shorter<'a>(definition: Def<&'static str>) -> Def<&'a str> {
+    definition
+}
