@@ -9,6 +9,7 @@ create table pipelines (
     version   text primary key,
     name      text not null,
     source    json not null,
+    longest_timeout_ms bigint not null,         -- that one of its requests sets for itself: how long a call may outlive its caller
     stored_at timestamptz not null default now()
 );
 
@@ -93,6 +94,7 @@ create table calls (
     error         text,
     retry_after_s integer,
     registers     boolean not null,
+    registered    boolean not null,             -- its answer said that the receipt is registered
     value         json                          -- of a call that registers and succeeded: read before any repeat
 ) partition by range (started_at);
 -- A process whose clock is far off must not lose a call: such rows land here.
@@ -139,6 +141,7 @@ create table horizon_taken (
     destination text not null,
     instance    uuid not null,
     taken       bigint not null,
+    passed      timestamptz,                    -- when the latest receipt that it claimed had been queued: the queue is past that
     primary key (destination, instance)
 );
 
@@ -160,7 +163,11 @@ begin
             part := parent || to_char(day at time zone 'UTC', '_YYYYMMDD');
             continue when to_regclass(part) is not null;
             if parent = 'calls' then
-                execute format('create table %I partition of %I for values from (%L) to (%L)', part, parent, day, day + interval '1 day');
+                execute format('create table %I (like %I including all)', part, parent);
+                -- What landed beside its day moves in, or the partition could not be attached.
+                execute format('with late as (delete from calls_default where started_at >= %L and started_at < %L returning *) '
+                    'insert into %I select * from late', day, day + interval '1 day', part);
+                execute format('alter table %I attach partition %I for values from (%L) to (%L)', parent, part, day, day + interval '1 day');
             else
                 execute format('create table %I partition of %I for values from (%L) to (%L)', part, parent, uuid_from(day), uuid_from(day + interval '1 day'));
             end if;

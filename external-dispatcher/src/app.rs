@@ -1,6 +1,6 @@
 //! Puts the dispatcher together, and takes it apart again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use axum::{Json, Router};
 use serde_json::json;
 use shared::configuration::Configuration;
 use shared::handoff;
-use shared::life::Heart;
+use shared::life::{self, Heart};
 use shared::pipeline::{Pipeline, Source};
 use shared::stage::{Endpoints, Versions};
 use shared::store::{self, claim::DispatchBatch, group::Group, step::StepBatch};
@@ -25,9 +25,6 @@ use crate::consumer::{self, Reading};
 use crate::dispatch::Dispatcher;
 use crate::gate::Gate;
 
-/// How long what is in flight may take to finish once the process is told to stop.
-const SHUTDOWN_LIMIT: Duration = Duration::from_secs(20);
-
 /// Runs a dispatcher until `stop`.
 ///
 /// # Errors
@@ -35,8 +32,7 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(20);
 pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyhow::Result<()> {
     let handle = metrics::install()?;
     let pipeline = Pipeline::compile(Source::read(&configuration.pipeline)?)?;
-    let services: BTreeSet<String> = configuration.service.keys().cloned().collect();
-    let destinations: BTreeSet<String> = configuration.destination.keys().cloned().collect();
+    let (services, destinations) = configuration.targets();
     pipeline.check_targets(&services, &destinations)?;
     let endpoints = Arc::new(Endpoints::new(&configuration, configuration.dispatcher.sent_at)?);
     let listener = TcpListener::bind(configuration.dispatcher.listen)
@@ -48,13 +44,21 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
         configuration.database.connections,
         "chekhov-external-dispatcher",
     )?;
-    store::migrate(&pool).await.context("database.url")?;
+    store::migrate(configuration.database.url.expose())
+        .await
+        .context("database.url")?;
     let versions = Arc::new(Versions::start(pool.clone(), pipeline).await?);
-    let heart = Heart::start(pool.clone(), "chekhov-external-dispatcher", configuration.heartbeat).await?;
+    let heart = Heart::start(
+        &configuration.database,
+        "chekhov-external-dispatcher",
+        configuration.heartbeat,
+    )
+    .await?;
     tracing::info!(instance = %heart.id(), "started");
 
     let last = CancellationToken::new();
     let beating = tokio::spawn(Arc::clone(&heart).beat(last.clone()));
+    tokio::spawn(metrics::upkeep(handle.clone(), last.clone()));
     let tracker = TaskTracker::new();
     let claims = Group::start(DispatchBatch(pool.clone()));
     let steps = Group::start(StepBatch(pool.clone()));
@@ -90,17 +94,17 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
         .route("/healthz", get(|| async { StatusCode::OK }))
         .route("/readyz", get(move || ready(pool, readings)))
         .route("/metrics", get(move || std::future::ready(handle.render())));
-    axum::serve(listener, router)
-        .with_graceful_shutdown(stop.cancelled_owned())
-        .await?;
-
-    tracker.close();
-    if tokio::time::timeout(SHUTDOWN_LIMIT, tracker.wait()).await.is_err() {
-        tracing::warn!("the shutdown limit has passed; the rest is left to the healer");
-    }
-    for task in reading {
-        task.await?;
-    }
+    let serving = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let work = async {
+        serving.await?;
+        for task in reading {
+            task.await?;
+        }
+        tracker.close();
+        tracker.wait().await;
+        anyhow::Ok(())
+    };
+    life::finish(&stop, work).await.transpose()?;
     last.cancel();
     beating.await?;
     tracing::info!("stopped");

@@ -11,6 +11,7 @@ use futures_util::StreamExt;
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
+use lapin::{Channel, Connection, Consumer};
 use shared::handoff::{self, Message, PATIENCE};
 use tokio::time::{Instant, interval, timeout};
 use tokio_util::sync::CancellationToken;
@@ -74,20 +75,11 @@ async fn session(
     stop: &CancellationToken,
 ) -> Result<(), lapin::Error> {
     let connection = handoff::connect(url, "chekhov-external-dispatcher consume").await?;
-    let watching = connection.create_channel().await?;
-    handoff::declare(&watching, queue).await?;
-    let channel = connection.create_channel().await?;
-    channel
-        .basic_qos(dispatcher.gate().prefetch(), BasicQosOptions::default())
-        .await?;
-    let consumer = channel
-        .basic_consume(
-            queue.into(),
-            "".into(),
-            BasicConsumeOptions::default(),
-            FieldTable::default(),
-        )
-        .await?;
+    let (watching, consumer) = match timeout(PATIENCE, consume(&connection, dispatcher.gate().prefetch(), queue)).await
+    {
+        Ok(consuming) => consuming?,
+        Err(_) => return Err(handoff::timed_out()),
+    };
     reading.set(None);
     tracing::info!(%queue, prefetch = dispatcher.gate().prefetch(), "reading");
 
@@ -99,13 +91,14 @@ async fn session(
             () = stop.cancelled() => break Ok(()),
             chunk = deliveries.next() => {
                 let Some(chunk) = chunk else { break Err(gone()) };
-                heard = Instant::now();
                 let (messages, failed) = read(chunk).await;
                 if !messages.is_empty()
                     && let Err(error) = dispatcher.take(messages, stop).await
                 {
                     break Err(std::io::Error::other(error.to_string()).into());
                 }
+                // Not before: while they waited at the gate nothing could be heard.
+                heard = Instant::now();
                 if let Some(error) = failed { break Err(error) }
             }
             _ = watch.tick() => match handoff::declare(&watching, queue).await {
@@ -118,6 +111,17 @@ async fn session(
     // Deliveries not acknowledged go back to the queue with the connection.
     let _ = timeout(PATIENCE, connection.close(200, "bye".into())).await;
     result
+}
+
+/// A consumer, on a channel of its own beside the watchdog's.
+async fn consume(connection: &Connection, prefetch: u16, queue: &str) -> Result<(Channel, Consumer), lapin::Error> {
+    let watching = connection.create_channel().await?;
+    handoff::declare(&watching, queue).await?;
+    let channel = connection.create_channel().await?;
+    channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
+    let options = BasicConsumeOptions::default();
+    let consumer = channel.basic_consume(queue.into(), "".into(), options, FieldTable::default());
+    Ok((watching, consumer.await?))
 }
 
 fn gone() -> lapin::Error {

@@ -12,12 +12,12 @@ use shared::handoff::Message;
 use shared::life::Heart;
 use shared::pipeline::Pipeline;
 use shared::stage::next::{self, Holder};
-use shared::stage::{Attempt, Endpoints, Versions, attempt, sends};
+use shared::stage::{Attempt, Endpoints, Versions, attempt, sends, versions};
 use shared::store::StoreError;
 use shared::store::claim::{Dispatch, DispatchBatch};
 use shared::store::group::Group;
 use shared::store::load::{self, Work};
-use shared::store::step::{StepBatch, To};
+use shared::store::step::{self, Step, StepBatch, To};
 use shared::telemetry::TraceContext;
 use sqlx::PgPool;
 use tokio::sync::OwnedSemaphorePermit;
@@ -27,6 +27,9 @@ use tracing::{Instrument, info_span};
 
 use crate::consumer::acknowledge;
 use crate::gate::{Gate, Turns};
+
+/// How often a dispatcher whose heartbeats fail looks whether they do still.
+const WEAK: Duration = Duration::from_millis(200);
 
 /// Dispatches the receipts of one destination.
 pub struct Dispatcher {
@@ -74,16 +77,24 @@ impl Dispatcher {
         let works = load::works(&self.pool, &ids).await?;
         let mut works: HashMap<_, _> = works.into_iter().map(|work| (work.hold.id, work)).collect();
         for (message, delivery) in messages {
-            let work = works
-                .remove(&message.id)
-                .filter(|work| work.hold.epoch == message.epoch && work.hold.owner.is_nil());
-            let Some(work) = work else {
+            // A stale message must leave the row to the live one that may follow it.
+            let live = |work: &Work| work.hold.epoch == message.epoch && work.hold.owner.is_nil();
+            let Some(work) = works
+                .get(&message.id)
+                .is_some_and(live)
+                .then(|| works.remove(&message.id))
+                .flatten()
+            else {
                 stale(&delivery).await;
                 continue;
             };
             let begin = async {
                 let place = self.gate.place().await;
                 self.gate.turn().await;
+                // What is claimed must be sent at once; while heartbeats fail nothing may be.
+                while !self.heart.is_strong() {
+                    tokio::time::sleep(WEAK).await;
+                }
                 place
             };
             let Some(place) = stop.run_until_cancelled(begin).await else {
@@ -116,21 +127,14 @@ impl Dispatcher {
             receipt.id = %message.id,
         );
         message.trace.adopt(&span);
+        message.trace.link(&span);
         let trace = message.trace.of(&span);
         async {
-            let pipeline = match self.versions.get(&work.pipeline).await {
-                Ok(pipeline) => pipeline,
-                Err(error) => {
-                    tracing::error!(%error, "no pipeline to go on with; the healer will queue it again");
-                    return acknowledge(&delivery).await;
-                }
-            };
-            let send = match sends::opening(&self.pool, &work, &pipeline).await {
-                Ok(send) => send,
-                Err(error) => {
-                    tracing::warn!(%error, "the record could not be read; the healer will queue it again");
-                    return acknowledge(&delivery).await;
-                }
+            let pipeline = self.versions.get(&work.pipeline).await;
+            // What cannot be stored with the claim is stored by the attempt.
+            let send = match &pipeline {
+                Ok(pipeline) => sends::opening(&self.pool, &work, pipeline).await.unwrap_or_default(),
+                Err(_) => None,
             };
             let claim = Dispatch {
                 id: work.hold.id,
@@ -144,10 +148,24 @@ impl Dispatcher {
                 Err(error) => return tracing::error!(%error, "the claim was refused"),
             }
             acknowledge(&delivery).await;
-            self.run(work, &pipeline, send, trace).await;
+            match pipeline {
+                Ok(pipeline) => self.run(work, &pipeline, send, trace).await,
+                Err(error) => {
+                    tracing::error!(%error, "no pipeline to go on with");
+                    let reason = format!("its pipeline cannot be used: {error}");
+                    let step = next::hand_back(&work, To::WaitCall(versions::RETRY), reason);
+                    self.give_back(&work, step).await;
+                }
+            }
         }
         .instrument(span)
         .await;
+    }
+
+    async fn give_back(&self, work: &Work, step: Step) {
+        if let Err(error) = step::commit(&self.steps, work, step).await {
+            tracing::error!(%error, "it could not be given back");
+        }
     }
 
     /// Runs stages for as long as they are this destination's.
@@ -176,15 +194,12 @@ impl Dispatcher {
                 Ok(ended) => ended,
                 Err(abandoned) => {
                     // Given back, not dropped: if it is still ours nobody else would ever come for it.
-                    tracing::warn!(%abandoned, "given back");
-                    let step = next::hand_back(&work, To::WaitCall(Duration::ZERO), abandoned.to_string());
-                    if let Err(error) = self.steps.commit(step).await {
-                        tracing::error!(%error, "it could not be given back");
-                    }
-                    return;
+                    tracing::warn!(cause = %abandoned.cause, "given back");
+                    let step = next::abandon(&work, To::WaitCall(Duration::ZERO), abandoned);
+                    return self.give_back(&work, step).await;
                 }
             };
-            let outcome = attempt::name(&ended.verdict);
+            let outcome = ended.verdict.name();
             span.record("chekhov.outcome", outcome);
             drop(span);
             metrics::counter!("chekhov_attempts_total", "stage" => stage.name.clone(), "outcome" => outcome)
@@ -201,14 +216,16 @@ impl Dispatcher {
                 step.to = To::WaitCall(Duration::ZERO);
             }
             if outcome != "success" {
-                tracing::info!(stage = %stage.name, outcome, reason = step.reason.as_deref().unwrap_or_default(), "attempt");
+                // Not the reason: it may quote what an API said, and that what it was told.
+                tracing::info!(stage = %stage.name, outcome, "attempt");
             }
-            work.position = usize::try_from(step.position).unwrap_or_default();
-            work.counters = step.counters;
-            work.standing = step.standing;
+            let mut next = work.clone();
+            next.position = usize::try_from(step.position).unwrap_or_default();
+            next.counters = step.counters;
+            next.standing = step.standing;
             let stays = step.to == To::Own;
-            match self.steps.commit(step).await {
-                Ok(true) if stays => {}
+            match step::commit(&self.steps, &work, step).await {
+                Ok(true) if stays => work = next,
                 Ok(true) => return,
                 Ok(false) => {
                     metrics::counter!("chekhov_stale_steps_total").increment(1);

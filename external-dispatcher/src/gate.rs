@@ -27,6 +27,8 @@ pub struct Gate {
     clock: DefaultClock,
     /// One waits, the others queue behind it: governor alone would let them race.
     turn: Mutex<()>,
+    /// Receipts in flight, and calls in flight: one receipt makes several calls at once where a request has items.
+    places: Arc<Semaphore>,
     calls: Arc<Semaphore>,
     prefetch: u16,
 }
@@ -54,6 +56,7 @@ impl Gate {
             limiter,
             clock: DefaultClock::default(),
             turn: Mutex::new(()),
+            places: Arc::new(Semaphore::new(destination.concurrency)),
             calls: Arc::new(Semaphore::new(destination.concurrency)),
             prefetch: u16::try_from(prefetch).unwrap_or(300),
         }
@@ -65,9 +68,9 @@ impl Gate {
         self.prefetch
     }
 
-    /// A place among the calls in flight.
+    /// A place among the receipts in flight.
     pub async fn place(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.calls).acquire_owned().await.ok()
+        Arc::clone(&self.places).acquire_owned().await.ok()
     }
 
     /// Waits for a turn: after it, one call may be made.
@@ -103,10 +106,11 @@ impl Admission for Turns<'_> {
         _endpoint: &'a Endpoint,
     ) -> Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>> + Send + 'a>> {
         Box::pin(async {
+            let call = Arc::clone(&self.gate.calls).acquire_owned().await.ok();
             if !self.first.swap(false, Ordering::Relaxed) {
                 self.gate.turn().await;
             }
-            None
+            call
         })
     }
 }

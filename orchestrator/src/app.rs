@@ -1,27 +1,23 @@
 //! Puts the orchestrator together, and takes it apart again.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use shared::configuration::Configuration;
-use shared::life::Heart;
+use shared::life::{self, Heart};
 use shared::pipeline::{Pipeline, Source};
 use shared::stage::{Endpoints, Versions};
 use shared::store::{self, group::Group};
 use shared::telemetry::metrics;
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::intake::{self, Intake};
 use crate::internal::Runner;
 use crate::{healer, internal, relay};
-
-/// How long what is in flight may take to finish once the process is told to stop.
-const SHUTDOWN_LIMIT: Duration = Duration::from_secs(20);
 
 /// Runs an orchestrator until `stop`.
 ///
@@ -30,8 +26,7 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(20);
 pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyhow::Result<()> {
     let handle = metrics::install()?;
     let pipeline = Pipeline::compile(Source::read(&configuration.pipeline)?)?;
-    let services: BTreeSet<String> = configuration.service.keys().cloned().collect();
-    let destinations: BTreeSet<String> = configuration.destination.keys().cloned().collect();
+    let (services, destinations) = configuration.targets();
     pipeline.check_targets(&services, &destinations)?;
     let endpoints = Endpoints::new(&configuration, false)?;
     // Ports first: what cannot be served must not be started.
@@ -47,9 +42,11 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
         configuration.database.connections,
         "chekhov-orchestrator",
     )?;
-    store::migrate(&pool).await.context("database.url")?;
+    store::migrate(configuration.database.url.expose())
+        .await
+        .context("database.url")?;
     let versions = Arc::new(Versions::start(pool.clone(), pipeline).await?);
-    let heart = Heart::start(pool.clone(), "chekhov-orchestrator", configuration.heartbeat).await?;
+    let heart = Heart::start(&configuration.database, "chekhov-orchestrator", configuration.heartbeat).await?;
     tracing::info!(instance = %heart.id(), pipeline = %versions.current().version, "started");
 
     let tracker = TaskTracker::new();
@@ -84,6 +81,7 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
         stop.clone(),
     ));
     tokio::spawn(partitions(pool.clone(), stop.clone()));
+    tokio::spawn(metrics::upkeep(handle.clone(), last.clone()));
 
     let intake = Intake {
         accept: Group::start(store::accept::AcceptBatch(pool.clone())),
@@ -94,7 +92,9 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
         broker,
         stop: stop.clone(),
         continue_trace: configuration.intake.continue_trace,
-        exporting: configuration.telemetry.endpoint.is_some(),
+        heart: Arc::clone(&heart),
+        room: Arc::new(Semaphore::new(intake::ROOM)),
+        tracker: tracker.clone(),
         due,
     };
     let serving_metrics = axum::Router::new().route(
@@ -107,14 +107,15 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
             .with_graceful_shutdown(metrics_stop.cancelled_owned())
             .await
     });
-    axum::serve(listener, intake::router(Arc::new(intake)))
-        .with_graceful_shutdown(stop.clone().cancelled_owned())
-        .await?;
-
-    tracker.close();
-    if tokio::time::timeout(SHUTDOWN_LIMIT, tracker.wait()).await.is_err() {
-        tracing::warn!("the shutdown limit has passed; the rest is left to the healer");
-    }
+    let serving =
+        axum::serve(listener, intake::router(Arc::new(intake))).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let work = async {
+        serving.await?;
+        tracker.close();
+        tracker.wait().await;
+        anyhow::Ok(())
+    };
+    life::finish(&stop, work).await.transpose()?;
     last.cancel();
     beating.await?;
     tracing::info!("stopped");

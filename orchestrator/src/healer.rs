@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 
 use shared::configuration::Configuration;
 use shared::life::Heart;
-use shared::store::{StoreError, heal, instances, relay};
+use shared::store::heal::{self, Evidence};
+use shared::store::{StoreError, instances, pipelines, relay};
 use sqlx::PgPool;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -19,20 +21,43 @@ use crate::relay::Broker;
 
 /// What was seen of an instance.
 struct Seen {
+    /// Its counter; `None` while it is on no list.
     beat: Option<i64>,
     since: Instant,
     internal_taken: bool,
+}
+
+impl Seen {
+    fn at(beat: Option<i64>, since: Instant) -> Self {
+        Self {
+            beat,
+            since,
+            internal_taken: false,
+        }
+    }
+}
+
+/// What was seen of a destination's queue.
+struct Queue {
+    /// Since when it has been empty.
+    empty: Option<Instant>,
+    /// When `work` is scanned next for messages that were lost.
+    scan: Instant,
 }
 
 /// What this healer observed since it was last certain of its connection.
 #[derive(Default)]
 struct Observation {
     instances: HashMap<Uuid, Seen>,
-    /// When owners that are on no list were last looked for: a scan of `work`.
-    scanned: Option<Instant>,
-    /// Since when a destination's queue has had fewer messages than are queued.
-    missing: HashMap<String, Instant>,
+    /// When owners that are on no list are looked for next: a scan of `work`.
+    scan: Option<Instant>,
+    queues: HashMap<String, Queue>,
 }
+
+/// Scans of `work` take no more than this share of the time, however large it is.
+const SCANS: u32 = 100;
+/// How long one round may take: an observer that was not there may not judge.
+const PATIENCE: Duration = Duration::from_secs(35);
 
 /// Watches until `stop`.
 pub async fn run(
@@ -43,108 +68,141 @@ pub async fn run(
     stop: CancellationToken,
 ) {
     let mut seen = Observation::default();
-    let longest = configuration
-        .destination
-        .values()
-        .map(|destination| destination.timeout)
-        .max()
-        .unwrap_or_default();
     while stop
         .run_until_cancelled(tokio::time::sleep(configuration.heartbeat.every))
         .await
         .is_some()
     {
-        let watched = async {
-            watch(&pool, &mut seen, configuration.heartbeat.dead_after, longest).await?;
-            requeue(&configuration, &pool, &heart, &broker, &mut seen.missing).await
+        let round = async {
+            watch(&configuration, &pool, heart.id(), &mut seen).await?;
+            requeue(&configuration, &pool, heart.id(), &broker, &mut seen.queues).await
         };
-        if let Err(error) = watched.await {
-            tracing::warn!(%error, "nothing can be judged without the database");
-            seen = Observation::default();
-        }
+        let failed = match timeout(PATIENCE, round).await {
+            Ok(Ok(())) => continue,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no answer in time".to_owned(),
+        };
+        tracing::warn!(error = failed, "nothing can be judged without the database");
+        seen = Observation::default();
     }
 }
 
 async fn watch(
+    configuration: &Configuration,
     pool: &PgPool,
+    own: Uuid,
     seen: &mut Observation,
-    dead_after: Duration,
-    timeout: Duration,
 ) -> Result<(), StoreError> {
-    let listed: HashMap<Uuid, i64> = instances::beats(pool).await?.into_iter().collect();
+    let dead_after = configuration.heartbeat.dead_after;
+    // Taken before the counters are read: an answer that took long must not make them look old.
     let now = Instant::now();
-    if seen.scanned.is_none_or(|scanned| now - scanned >= 3 * dead_after) {
+    let mut listed: HashMap<Uuid, i64> = instances::beats(pool).await?.into_iter().collect();
+    // What this process is itself, it knows to be alive.
+    listed.remove(&own);
+    if seen.scan.is_none_or(|scan| now >= scan) {
         for owner in heal::unlisted_owners(pool).await? {
-            seen.instances.entry(owner).or_insert(Seen {
-                beat: None,
-                since: now,
-                internal_taken: false,
-            });
+            seen.instances.entry(owner).or_insert(Seen::at(None, now));
         }
-        seen.scanned = Some(now);
+        seen.scan = Some(now + (3 * dead_after).max(now.elapsed() * SCANS));
     }
+    seen.instances.remove(&own);
     for (id, beat) in &listed {
-        let entry = seen.instances.entry(*id).or_insert(Seen {
-            beat: Some(*beat),
-            since: now,
-            internal_taken: false,
-        });
+        let entry = seen.instances.entry(*id).or_insert(Seen::at(Some(*beat), now));
         if entry.beat != Some(*beat) {
-            *entry = Seen {
-                beat: Some(*beat),
-                since: now,
-                internal_taken: false,
-            };
+            *entry = Seen::at(Some(*beat), now);
         }
     }
-    let mut ended = Vec::new();
-    for (id, entry) in &mut seen.instances {
-        let still = now - entry.since;
-        if still >= dead_after && !entry.internal_taken {
-            let taken = heal::take_over_internal(pool, *id).await?;
-            entry.internal_taken = true;
-            tracing::warn!(instance = %id, receipts = taken, "gone: its internal work was taken over");
-            metrics::counter!("chekhov_taken_over_total", "kind" => "internal").increment(taken);
-        }
-        // It may have begun a request up to its send deadline, and that request may last its timeout.
-        if still >= dead_after + timeout {
-            let taken = heal::take_over_calls(pool, *id).await?;
-            tracing::warn!(instance = %id, receipts = taken, "gone: its external work was taken over");
-            metrics::counter!("chekhov_taken_over_total", "kind" => "external").increment(taken);
-            ended.push(*id);
-        }
+    // Whoever left in order is mourned by nobody; what it may have left behind is found as an unlisted owner's.
+    seen.instances
+        .retain(|id, entry| entry.beat.is_none() || entry.internal_taken || listed.contains_key(id));
+    let still: Vec<Uuid> = seen
+        .instances
+        .iter()
+        .filter(|(_, entry)| now.saturating_duration_since(entry.since) >= dead_after)
+        .map(|(id, _)| *id)
+        .collect();
+    for id in still {
+        bury(configuration, pool, id, now, seen).await?;
     }
-    for id in ended {
+    Ok(())
+}
+
+/// Takes over what a dead instance had, its external work once no request of it can be under way any more.
+async fn bury(
+    configuration: &Configuration,
+    pool: &PgPool,
+    id: Uuid,
+    now: Instant,
+    seen: &mut Observation,
+) -> Result<(), StoreError> {
+    let Some(entry) = seen.instances.get_mut(&id) else {
+        return Ok(());
+    };
+    if !entry.internal_taken {
+        let Some(taken) = heal::take_over_internal(pool, id, entry.beat).await? else {
+            seen.instances.remove(&id);
+            return Ok(());
+        };
+        entry.internal_taken = true;
+        took_over(id, "internal", taken);
+    }
+    // It may have begun a request up to its send deadline, and that request may last its timeout.
+    let timeouts = configuration
+        .destination
+        .values()
+        .map(|destination| destination.timeout);
+    let longest = timeouts
+        .max()
+        .unwrap_or_default()
+        .max(pipelines::longest_timeout(pool).await?);
+    if now.saturating_duration_since(entry.since) >= configuration.heartbeat.dead_after + longest {
+        took_over(id, "external", heal::take_over_calls(pool, id).await?);
         seen.instances.remove(&id);
     }
     Ok(())
 }
 
-/// Messages are missed only where the broker has had fewer than are queued all along: a long queue is no lost one.
+fn took_over(instance: Uuid, kind: &'static str, receipts: u64) {
+    tracing::warn!(%instance, kind, receipts, "an instance is gone: its work was taken over");
+    metrics::counter!("chekhov_taken_over_total", "kind" => kind).increment(receipts);
+}
+
+/// Looks for receipts whose message is lost. Which are is decided by the queue's own order, not by age alone: a long
+/// queue is no lost one.
 async fn requeue(
     configuration: &Configuration,
     pool: &PgPool,
-    heart: &Heart,
+    own: Uuid,
     broker: &Broker,
-    missing: &mut HashMap<String, Instant>,
+    queues: &mut HashMap<String, Queue>,
 ) -> Result<(), StoreError> {
     for (name, destination) in &configuration.destination {
-        let fewer = match broker.ready(name) {
-            Some(ready) => relay::depth(pool, name).await? > i64::from(ready),
-            None => false,
+        let now = Instant::now();
+        let age = destination.lost_after();
+        let queue = queues.entry(name.clone()).or_insert(Queue {
+            empty: None,
+            scan: now + age,
+        });
+        queue.empty = match broker.ready(name) {
+            Some(0) => queue.empty.or(Some(now)),
+            _ => None,
         };
-        if !fewer {
-            missing.remove(name);
+        if now < queue.scan {
             continue;
         }
-        let since = *missing.entry(name.clone()).or_insert_with(Instant::now);
-        if since.elapsed() < destination.lost_after() {
+        queue.scan = now + age;
+        if relay::depth(pool, name).await? == 0 {
             continue;
         }
-        missing.remove(name);
-        let lost = heal::requeue_lost(pool, heart.id(), name, destination.lost_after()).await?;
+        let evidence = if queue.empty.is_some_and(|since| now - since >= age) {
+            Evidence::Empty
+        } else {
+            Evidence::Passed
+        };
+        let lost = heal::requeue_lost(pool, own, name, age, evidence).await?;
+        queue.scan = queue.scan.max(now + now.elapsed() * SCANS);
         if lost > 0 {
-            tracing::warn!(destination = %name, receipts = lost, "messages were lost; their receipts are queued again");
+            tracing::warn!(destination = %name, receipts = lost, ?evidence, "messages were lost; their receipts are queued again");
             let lost = u64::try_from(lost).unwrap_or_default();
             metrics::counter!("chekhov_lost_messages_total", "destination" => name.clone()).increment(lost);
         }

@@ -1,6 +1,6 @@
 //! The orchestrator's binary.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
@@ -33,7 +33,7 @@ enum Command {
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     if let Some(Command::Check { pipeline, receipt }) = arguments.command {
-        return check(&pipeline, receipt.as_deref());
+        return check(&arguments.config, &pipeline, receipt.as_deref());
     }
     let configuration = Configuration::load(&arguments.config)?;
     let guard = telemetry::start(&configuration.telemetry, "chekhov-orchestrator")?;
@@ -47,8 +47,13 @@ fn main() -> anyhow::Result<()> {
     ended
 }
 
-fn check(pipeline: &std::path::Path, receipt: Option<&std::path::Path>) -> anyhow::Result<()> {
+fn check(configuration: &Path, pipeline: &Path, receipt: Option<&Path>) -> anyhow::Result<()> {
     let pipeline = Pipeline::compile(Source::read(pipeline)?)?;
+    // Where there is a configuration it says which services and destinations there are.
+    if configuration.exists() {
+        let (services, destinations) = Configuration::load(configuration)?.targets();
+        pipeline.check_targets(&services, &destinations)?;
+    }
     let receipt = match receipt {
         Some(path) => {
             let body = std::fs::read(path).with_context(|| path.display().to_string())?;
@@ -56,6 +61,8 @@ fn check(pipeline: &std::path::Path, receipt: Option<&std::path::Path>) -> anyho
         }
         None => None,
     };
-    print!("{}", shared::pipeline::check::report(&pipeline, receipt.as_ref()));
+    let report = shared::pipeline::check::report(&pipeline, receipt.as_ref());
+    print!("{}", report.text);
+    anyhow::ensure!(report.mistakes.is_empty(), report.mistakes.join("\n"));
     Ok(())
 }

@@ -9,16 +9,21 @@ mod read;
 mod steer;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
+use axum::middleware::{self, Next};
+use axum::response::Response;
 use axum::routing::{get, post as on_post};
+use shared::life::Heart;
 use shared::stage::Versions;
 use shared::store::accept::AcceptBatch;
 use shared::store::group::Group;
 use sqlx::PgPool;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::internal::Runner;
 use crate::relay::Broker;
@@ -27,6 +32,9 @@ pub use problem::Problem;
 
 /// The largest body of a post.
 const BODY: usize = 256 * 1024;
+
+/// Posts that may wait for their commit at once.
+pub const ROOM: usize = 1024;
 
 /// What the handlers need.
 pub struct Intake {
@@ -46,8 +54,12 @@ pub struct Intake {
     pub stop: CancellationToken,
     /// Whether the caller's trace goes on.
     pub continue_trace: bool,
-    /// Whether traces are exported: then new ones are sampled.
-    pub exporting: bool,
+    /// For the database's clock.
+    pub heart: Arc<Heart>,
+    /// Posts that may wait for their commit at once.
+    pub room: Arc<Semaphore>,
+    /// What is in flight.
+    pub tracker: TaskTracker,
     /// Told when a receipt may be ready for its destination.
     pub due: Arc<Notify>,
 }
@@ -65,5 +77,22 @@ pub fn router(intake: Arc<Intake>) -> Router {
         .fallback(problem::no_such_path)
         .method_not_allowed_fallback(problem::no_such_method)
         .layer(DefaultBodyLimit::max(BODY))
+        .layer(middleware::from_fn(measured))
         .with_state(intake)
+}
+
+/// Measures every request by route, method and status.
+async fn measured(request: Request, next: Next) -> Response {
+    let begun = Instant::now();
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
+    let method = request.method().as_str().to_owned();
+    let response = next.run(request).await;
+    let status = response.status().as_u16().to_string();
+    metrics::histogram!("http_server_request_duration_seconds", "http_route" => route, "http_request_method" => method,
+        "http_response_status_code" => status)
+    .record(begun.elapsed());
+    response
 }

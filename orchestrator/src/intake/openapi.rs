@@ -4,6 +4,7 @@ use axum::Json;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
+use super::auth::Caller;
 use super::{post, problem, read, steer};
 
 #[derive(OpenApi)]
@@ -27,7 +28,7 @@ impl Modify for Bearer {
     }
 }
 
-/// `GET /openapi.json`
-pub async fn document() -> Json<utoipa::openapi::OpenApi> {
+/// `GET /openapi.json`, for whoever has a token.
+pub async fn document(_caller: Caller) -> Json<utoipa::openapi::OpenApi> {
     Json(Document::openapi())
 }

@@ -11,14 +11,13 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use shared::receipt::{self, Receipt, Refusal};
-use shared::stage::{attempt, next};
+use shared::stage::next;
 use shared::store::accept::{Accept, Accepted, Start};
 use shared::store::load::Work;
 use shared::store::step::{Counters, Standing};
 use shared::store::{Hold, read};
 use shared::telemetry::TraceContext;
-use time::OffsetDateTime;
-use tracing::info_span;
+use tracing::{Instrument, info_span};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -76,21 +75,34 @@ pub async fn receipt(
     if intake.runner.overloaded() {
         return Err(Problem::busy("too many receipts wait for their internal stages", 5));
     }
-    let receipt = receipt::parse(&body, OffsetDateTime::now_utc()).map_err(refused)?;
+    let receipt = receipt::parse(&body, intake.heart.now()).map_err(refused)?;
     caller.may_post(&receipt.merchant.id)?;
+    // Held until it is stored, also by a post whose caller has gone: a database outage must not fill the memory.
+    let Ok(room) = Arc::clone(&intake.room).try_acquire_owned() else {
+        return Err(Problem::busy("too many posts wait for the database", 5));
+    };
 
-    let trace = begin(&intake, &headers);
+    let callers = callers_trace(&intake, &headers);
     let span = info_span!(
         target: "chekhov", "intake", otel.name = "POST /v1/receipts", otel.kind = "server", http.request.method = "POST",
         http.route = "/v1/receipts", http.response.status_code = tracing::field::Empty, receipt.id = tracing::field::Empty,
     );
-    trace.adopt(&span);
-    let trace = trace.of(&span);
+    let trace = match callers {
+        Some(callers) => {
+            callers.adopt(&span);
+            callers.of(&span)
+        }
+        None => TraceContext::begun(&span),
+    };
     let id = Uuid::now_v7();
     span.record("receipt.id", tracing::field::display(id));
 
     // A task of its own: whoever hangs up must not leave a stored receipt without its runner.
-    let storing = tokio::spawn(store(Arc::clone(&intake), id, receipt, trace));
+    let logged = info_span!("receipt", receipt.id = %id, trace_id = trace.trace_id());
+    let storing = store(Arc::clone(&intake), id, receipt, trace);
+    let storing = intake
+        .tracker
+        .spawn(async move { (storing.await, room).0 }.instrument(logged));
     let accepted = match tokio::time::timeout(PATIENCE, storing).await {
         Ok(Ok(accepted)) => accepted?,
         Ok(Err(_)) => {
@@ -123,7 +135,6 @@ pub async fn receipt(
         }
     };
     span.record("http.response.status_code", status.as_u16());
-    metrics::counter!("chekhov_posts_total", "status" => status.as_str().to_owned()).increment(1);
     Ok((
         status,
         [(header::LOCATION, format!("/v1/receipts/{id}"))],
@@ -147,12 +158,11 @@ fn refused(refusal: Refusal) -> Problem {
     }
 }
 
-fn begin(intake: &Intake, headers: &HeaderMap) -> TraceContext {
+fn callers_trace(intake: &Intake, headers: &HeaderMap) -> Option<TraceContext> {
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     header("traceparent")
         .filter(|_| intake.continue_trace)
         .and_then(|parent| TraceContext::read(parent, header("tracestate")))
-        .unwrap_or_else(|| TraceContext::root(intake.exporting))
 }
 
 async fn store(
@@ -165,7 +175,7 @@ async fn store(
     let internal = pipeline
         .stages
         .first()
-        .is_some_and(|stage| attempt::destination(stage).is_none());
+        .is_some_and(|stage| stage.destination().is_none());
     let slot = if internal { intake.runner.slot() } else { None };
     let owner = intake.runner.owner();
     let destination = next::bound_for(pipeline, 0).to_owned();

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use shared::stage::attempt;
 use shared::store::{operate, read};
 use uuid::Uuid;
 
@@ -23,7 +22,7 @@ pub async fn cancel(
     id: Result<Path<Uuid>, PathRejection>,
 ) -> Result<StatusCode, Problem> {
     caller.may_steer()?;
-    let Path(id) = id.map_err(|_| Problem::not_found())?;
+    let id = seen(&intake, &caller, id).await?.id;
     if operate::cancel(&intake.pool, id, &format!("cancelled by {}", caller.name())).await? {
         tracing::info!(receipt.id = %id, by = caller.name(), "cancelled");
         return Ok(StatusCode::NO_CONTENT);
@@ -47,8 +46,8 @@ pub async fn release(
     id: Result<Path<Uuid>, PathRejection>,
 ) -> Result<StatusCode, Problem> {
     caller.may_steer()?;
-    let Path(id) = id.map_err(|_| Problem::not_found())?;
-    let receipt = read::receipt(&intake.pool, id).await?.ok_or_else(Problem::not_found)?;
+    let receipt = seen(&intake, &caller, id).await?;
+    let id = receipt.id;
     let pipeline = intake
         .versions
         .get(&receipt.pipeline)
@@ -58,12 +57,21 @@ pub async fn release(
     let external = pipeline
         .stages
         .get(position)
-        .is_some_and(|stage| attempt::destination(stage).is_some());
+        .is_some_and(|stage| stage.destination().is_some());
     if operate::release(&intake.pool, id, external).await? {
         tracing::info!(receipt.id = %id, by = caller.name(), "released");
         return Ok(StatusCode::NO_CONTENT);
     }
     Err(conflict(&intake, id, "it is not parked").await?)
+}
+
+/// The receipt, if this caller may see it.
+async fn seen(intake: &Intake, caller: &Caller, id: Result<Path<Uuid>, PathRejection>) -> Result<read::View, Problem> {
+    let Path(id) = id.map_err(|_| Problem::not_found())?;
+    read::receipt(&intake.pool, id)
+        .await?
+        .filter(|receipt| caller.sees(&receipt.merchant))
+        .ok_or_else(Problem::not_found)
 }
 
 async fn conflict(intake: &Intake, id: Uuid, detail: &str) -> Result<Problem, Problem> {

@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use shared::store::{StoreError, claim, load};
+use shared::store::load::{self, Work};
+use shared::store::{StoreError, claim};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::Runner;
 
@@ -40,7 +42,9 @@ async fn rest(runner: &Runner, pause: Duration) {
 
 async fn round(runner: &Arc<Runner>) -> Result<usize, StoreError> {
     let mut slots = Vec::new();
-    while slots.len() < CLAIM
+    // What cannot be sent is left to those who can.
+    while runner.heart.is_strong()
+        && slots.len() < CLAIM
         && let Some(slot) = runner.slot()
     {
         slots.push(slot);
@@ -50,11 +54,9 @@ async fn round(runner: &Arc<Runner>) -> Result<usize, StoreError> {
     } else {
         let limit = i64::try_from(slots.len()).unwrap_or(i64::MAX);
         let ids = claim::internal(&runner.pool, runner.owner(), limit).await?;
-        if !ids.is_empty() {
-            for work in load::works(&runner.pool, &ids).await? {
-                if let Some(slot) = slots.pop() {
-                    runner.start(work, slot);
-                }
+        for work in claimed(runner, &ids).await {
+            if let Some(slot) = slots.pop() {
+                runner.start(work, slot);
             }
         }
         ids.len()
@@ -69,4 +71,18 @@ async fn round(runner: &Arc<Runner>) -> Result<usize, StoreError> {
         metrics::gauge!("chekhov_internal_backlog").set(waiting as f64);
     }
     Ok(found)
+}
+
+/// Reads what was claimed, for as long as it takes: it is ours, and nobody else would come for it.
+async fn claimed(runner: &Runner, ids: &[Uuid]) -> Vec<Work> {
+    let mut pause = Duration::from_millis(50);
+    while !ids.is_empty() {
+        match load::works(&runner.pool, ids).await {
+            Ok(works) => return works,
+            Err(error) => tracing::warn!(%error, "what was claimed could not be read"),
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(1));
+    }
+    Vec::new()
 }

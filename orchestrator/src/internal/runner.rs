@@ -9,10 +9,10 @@ use shared::life::Heart;
 use shared::pipeline::{Pipeline, Verdict};
 use shared::stage::endpoint::Concurrency;
 use shared::stage::next::{self, Holder};
-use shared::stage::{Attempt, Ended, Endpoints, Versions, attempt};
+use shared::stage::{Attempt, Ended, Endpoints, Versions, attempt, versions};
 use shared::store::group::Group;
 use shared::store::load::Work;
-use shared::store::step::{Step, StepBatch, To};
+use shared::store::step::{self, Step, StepBatch, To};
 use shared::telemetry::TraceContext;
 use sqlx::PgPool;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -122,29 +122,25 @@ impl Runner {
             Ok(pipeline) => pipeline,
             Err(error) => {
                 tracing::error!(%error, "no pipeline to go on with");
-                // A minute is nothing to a receipt, and a lifetime to a misplaced version.
                 let step = next::hand_back(
                     &work,
-                    To::WaitInternal(Duration::from_mins(1)),
+                    To::WaitInternal(versions::RETRY),
                     format!("its pipeline cannot be used: {error}"),
                 );
-                self.commit(step).await;
+                self.commit(&work, step).await;
                 return;
             }
         };
         let mut subject = attempt::subject(&work, &pipeline);
         while let Some(stage) = pipeline.stages.get(work.position) {
-            if attempt::destination(stage).is_some() {
-                self.commit(to_destination(&work, &pipeline)).await;
+            if stage.destination().is_some() {
+                self.commit(&work, to_destination(&work, &pipeline)).await;
                 return;
             }
             if self.stop.is_cancelled() {
-                self.commit(next::hand_back(
-                    &work,
-                    To::WaitInternal(Duration::ZERO),
-                    "its orchestrator stopped".to_owned(),
-                ))
-                .await;
+                let reason = "its orchestrator stopped".to_owned();
+                let step = next::hand_back(&work, To::WaitInternal(Duration::ZERO), reason);
+                self.commit(&work, step).await;
                 return;
             }
             let context = TraceContext {
@@ -172,17 +168,13 @@ impl Runner {
                 Ok(ended) => ended,
                 Err(abandoned) => {
                     // Given back, not dropped: if it is still ours nobody else would ever come for it.
-                    tracing::warn!(%abandoned, "given back");
-                    self.commit(next::hand_back(
-                        &work,
-                        To::WaitInternal(Duration::ZERO),
-                        abandoned.to_string(),
-                    ))
-                    .await;
+                    tracing::warn!(cause = %abandoned.cause, "given back");
+                    let step = next::abandon(&work, To::WaitInternal(Duration::ZERO), abandoned);
+                    self.commit(&work, step).await;
                     return;
                 }
             };
-            span.record("chekhov.outcome", attempt::name(&ended.verdict));
+            span.record("chekhov.outcome", ended.verdict.name());
             drop(span);
             let Some(next) = self.settle(&work, &pipeline, ended).await else {
                 return;
@@ -194,12 +186,13 @@ impl Runner {
     /// Commits what an attempt came to; answers the receipt to go on with, if it stays here.
     async fn settle(&self, work: &Work, pipeline: &Pipeline, ended: Ended) -> Option<Work> {
         let stage = &pipeline.stages[work.position];
-        let outcome = attempt::name(&ended.verdict);
+        let outcome = ended.verdict.name();
         metrics::counter!("chekhov_attempts_total", "stage" => stage.name.clone(), "outcome" => outcome).increment(1);
         let failed = !matches!(ended.verdict, Verdict::Success { .. });
         let step = next::step(work, pipeline, stage, ended, Holder::Orchestrator, rand_jitter());
         if failed {
-            tracing::info!(stage = %stage.name, outcome, reason = step.reason.as_deref().unwrap_or_default(), "attempt");
+            // Not the reason: it may quote what an API said, and that what it was told.
+            tracing::info!(stage = %stage.name, outcome, "attempt");
         }
         let stays = step.to == To::Own;
         let mut next = work.clone();
@@ -207,15 +200,15 @@ impl Runner {
         next.counters = step.counters;
         next.standing = step.standing;
         next.destination.clone_from(&step.destination);
-        (self.commit(step).await && stays).then_some(next)
+        (self.commit(work, step).await && stays).then_some(next)
     }
 
-    async fn commit(&self, step: Step) -> bool {
+    async fn commit(&self, before: &Work, step: Step) -> bool {
         let (due, internal) = (
             matches!(step.to, To::WaitFirstCall | To::WaitCall(_)),
             matches!(step.to, To::WaitInternal(_)),
         );
-        match self.steps.commit(step).await {
+        match step::commit(&self.steps, before, step).await {
             Ok(true) => {
                 if due {
                     self.due.notify_one();

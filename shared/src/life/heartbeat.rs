@@ -4,17 +4,20 @@
 //! what it held belongs to others, and every write under the old id fails its guard.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use sqlx::PgPool;
+use time::OffsetDateTime;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::configuration::Heartbeat;
-use crate::store::{StoreError, instances};
+use crate::configuration::{Database, Heartbeat};
+use crate::store::{self, StoreError, instances};
 
 /// The instance that this process is at present.
 pub struct Heart {
+    /// A connection of its own: work that fills the process's pool must not make it look dead.
     pool: PgPool,
     service: &'static str,
     rhythm: Heartbeat,
@@ -26,6 +29,8 @@ struct Pulse {
     id: Uuid,
     /// Taken before the last heartbeat that succeeded.
     last: Instant,
+    /// By how much the database's clock is ahead of this process's.
+    ahead: time::Duration,
 }
 
 impl Heart {
@@ -33,12 +38,15 @@ impl Heart {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn start(pool: PgPool, service: &'static str, rhythm: Heartbeat) -> Result<Arc<Self>, StoreError> {
+    pub async fn start(database: &Database, service: &'static str, rhythm: Heartbeat) -> Result<Arc<Self>, StoreError> {
+        let pool = store::connect(database.url.expose(), 1, service)?;
+        let (id, last) = (Uuid::now_v7(), Instant::now());
+        let now = instances::register(&pool, id, service).await?;
         let pulse = Pulse {
-            id: Uuid::now_v7(),
-            last: Instant::now(),
+            id,
+            last,
+            ahead: now - OffsetDateTime::now_utc(),
         };
-        instances::register(&pool, pulse.id, service).await?;
         Ok(Arc::new(Self {
             pool,
             service,
@@ -54,28 +62,46 @@ impl Heart {
             .await
             .is_some()
         {
-            let before = Instant::now();
-            let id = self.id();
-            match instances::beat(&self.pool, id).await {
-                Ok(true) => self.set(Pulse { id, last: before }),
-                Ok(false) => {
-                    let fresh = Uuid::now_v7();
-                    tracing::warn!(instance = %id, %fresh, "declared dead by a healer; going on as another instance");
-                    metrics::counter!("chekhov_declared_dead_total").increment(1);
-                    let before = Instant::now();
-                    if instances::register(&self.pool, fresh, self.service).await.is_ok() {
-                        self.set(Pulse {
-                            id: fresh,
-                            last: before,
-                        });
-                    }
-                }
-                Err(error) => tracing::warn!(%error, "no heartbeat"),
+            // An answer that takes longer would come too late to be of use.
+            if let Err(error) = timeout(self.rhythm.dead_after / 2, self.once())
+                .await
+                .unwrap_or(Err(silent()))
+            {
+                tracing::warn!(%error, "no heartbeat");
             }
         }
-        if let Err(error) = instances::leave(&self.pool, self.id()).await {
+        let left = timeout(self.rhythm.every, instances::leave(&self.pool, self.id())).await;
+        if let Err(error) = left.unwrap_or(Err(silent())) {
             tracing::warn!(%error, "could not leave the list of instances; a healer will see to it");
         }
+    }
+
+    async fn once(&self) -> Result<(), StoreError> {
+        let (mut id, mut last) = (self.id(), Instant::now());
+        let now = if let Some(now) = instances::beat(&self.pool, id).await? {
+            now
+        } else {
+            let fresh = Uuid::now_v7();
+            tracing::warn!(instance = %id, %fresh, "declared dead by a healer; going on as another instance");
+            metrics::counter!("chekhov_declared_dead_total").increment(1);
+            (id, last) = (fresh, Instant::now());
+            instances::register(&self.pool, fresh, self.service).await?
+        };
+        let ahead = now - OffsetDateTime::now_utc();
+        *self.pulse.lock().unwrap_or_else(PoisonError::into_inner) = Pulse { id, last, ahead };
+        Ok(())
+    }
+
+    /// The database's clock, as far as the last heartbeat tells.
+    #[must_use]
+    pub fn now(&self) -> OffsetDateTime {
+        OffsetDateTime::now_utc() + self.read().ahead
+    }
+
+    /// Whether what is claimed now may also be sent: not while heartbeats fail.
+    #[must_use]
+    pub fn is_strong(&self) -> bool {
+        self.read().last.elapsed() < self.rhythm.dead_after / 2
     }
 
     /// The id to claim with.
@@ -92,17 +118,11 @@ impl Heart {
         pulse.id == owner && pulse.last.elapsed() < self.rhythm.dead_after
     }
 
-    /// How long an observer waits after a death before it takes over what may still be in a socket.
-    #[must_use]
-    pub fn dead_after(&self) -> Duration {
-        self.rhythm.dead_after
-    }
-
     fn read(&self) -> Pulse {
         *self.pulse.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn set(&self, pulse: Pulse) {
-        *self.pulse.lock().unwrap_or_else(PoisonError::into_inner) = pulse;
-    }
+fn silent() -> StoreError {
+    StoreError::Unavailable("no answer in time".to_owned())
 }

@@ -4,6 +4,9 @@ pub mod heartbeat;
 
 pub use heartbeat::Heart;
 
+use std::future::Future;
+use std::time::Duration;
+
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -25,4 +28,22 @@ pub fn stop_on_signal() -> std::io::Result<CancellationToken> {
         cancelled.cancel();
     });
     Ok(stop)
+}
+
+/// How long what is in flight may take to finish once the process is told to stop.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(20);
+
+/// Lets `work` end by itself, which it does some time after `stop`; `None` when it did not within the limit.
+pub async fn finish<T>(stop: &CancellationToken, work: impl Future<Output = T>) -> Option<T> {
+    let limit = async {
+        stop.cancelled().await;
+        tokio::time::sleep(SHUTDOWN_LIMIT).await;
+    };
+    tokio::select! {
+        ended = work => Some(ended),
+        () = limit => {
+            tracing::warn!("the shutdown limit has passed; the rest is left to the healer");
+            None
+        }
+    }
 }

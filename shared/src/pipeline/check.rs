@@ -1,22 +1,31 @@
 //! What a pipeline would do, told without doing it.
 
-use std::fmt::Write;
 use std::sync::Arc;
 
-use super::{Effect, Pipeline, Subject, Target, To, call_id};
+use super::{Effect, Pipeline, RenderError, Rendered, Request, Stage, Subject, Target, To, call_id};
 use crate::receipt::Receipt;
 
-/// The stages and requests of a pipeline; with a receipt, every request that can be rendered before anything was called.
+/// What a pipeline would do with a receipt.
+pub struct Report {
+    /// Its stages and requests, and every request that can be rendered before anything was called.
+    pub text: String,
+    /// What cannot be rendered although no earlier result is asked for, each with its place.
+    pub mistakes: Vec<String>,
+}
+
+/// The stages and requests of a pipeline; with a receipt, what each would send.
 #[must_use]
-pub fn report(pipeline: &Pipeline, receipt: Option<&Receipt>) -> String {
-    let mut report = format!("pipeline {} version {}\n", pipeline.name, pipeline.version);
+pub fn report(pipeline: &Pipeline, receipt: Option<&Receipt>) -> Report {
+    let mut report = Report {
+        text: format!("pipeline {} version {}\n", pipeline.name, pipeline.version),
+        mistakes: Vec::new(),
+    };
     for stage in &pipeline.stages {
         let target = match &stage.target {
             Target::Internal => "internal".to_owned(),
             Target::External { destination } => format!("external: {destination}"),
         };
-        // Writing to a string cannot fail.
-        let _ = writeln!(report, "{} ({target})", stage.name);
+        report.line(&format!("{} ({target})", stage.name));
         for request in &stage.requests {
             let effect = match request.effect {
                 Effect::Read => "read",
@@ -24,43 +33,56 @@ pub fn report(pipeline: &Pipeline, receipt: Option<&Receipt>) -> String {
                 Effect::Registers => "registers",
             };
             let (To::Service(name) | To::Destination(name)) = &request.to;
-            let _ = writeln!(report, "  {} -> {name} ({effect})", request.name);
-            let Some(receipt) = receipt else { continue };
-            let subject = Subject::new(Arc::from(receipt.to_json()), Vec::new());
-            let items = match request.items(&subject) {
-                Ok(Some(items)) => items.into_iter().map(Some).collect(),
-                Ok(None) => vec![None],
-                Err(error) => {
-                    let _ = writeln!(report, "    not without earlier results: {error}");
-                    continue;
-                }
-            };
-            for (n, item) in items.iter().enumerate() {
-                let id = call_id(
-                    name,
-                    &stage.name,
-                    &request.name,
-                    &receipt.merchant.id,
-                    &receipt.external_id,
-                    item.as_ref().map(|_| n),
-                    0,
-                );
-                let _ = match request.render(&subject, &id, item.as_deref()) {
-                    Ok(rendered) => {
-                        let body = rendered
-                            .body
-                            .map(|body| String::from_utf8_lossy(&body).into_owned())
-                            .unwrap_or_default();
-                        writeln!(
-                            report,
-                            "    {} {}\n    {body}",
-                            rendered.method, rendered.path_and_query
-                        )
-                    }
-                    Err(error) => writeln!(report, "    not without earlier results: {error}"),
-                };
+            report.line(&format!("  {} -> {name} ({effect})", request.name));
+            if let Some(receipt) = receipt {
+                report.render(stage, request, name, receipt);
             }
         }
     }
     report
+}
+
+impl Report {
+    fn line(&mut self, line: &str) {
+        self.text.push_str(line);
+        self.text.push('\n');
+    }
+
+    fn render(&mut self, stage: &Stage, request: &Request, target: &str, receipt: &Receipt) {
+        let subject = Subject::new(Arc::from(receipt.to_json()), Vec::new());
+        let rendered = || -> Result<Vec<Rendered>, RenderError> {
+            if !(stage.runs(&subject)? && request.runs(&subject)?) {
+                return Ok(Vec::new());
+            }
+            let items = request
+                .items(&subject)?
+                .map_or_else(|| vec![None], |items| items.into_iter().map(Some).collect());
+            let one = |(n, item): (usize, &Option<String>)| {
+                let (merchant, external_id) = (&receipt.merchant.id, &receipt.external_id);
+                let n = item.as_ref().map(|_| n);
+                let id = call_id(target, &stage.name, &request.name, merchant, external_id, n, 0);
+                request.render(&subject, &id, item.as_deref())
+            };
+            items.iter().enumerate().map(one).collect()
+        };
+        match rendered() {
+            Ok(rendered) if rendered.is_empty() => self.line("    not made for this receipt"),
+            Ok(rendered) => {
+                for Rendered {
+                    method,
+                    path_and_query,
+                    body,
+                    ..
+                } in rendered
+                {
+                    self.line(&format!("    {method} {path_and_query}"));
+                    if let Some(body) = body {
+                        self.line(&format!("    {}", String::from_utf8_lossy(&body)));
+                    }
+                }
+            }
+            Err(_) if request.asks_results => self.line("    needs results of earlier stages"),
+            Err(error) => self.mistakes.push(format!("{}.{}: {error}", stage.name, request.name)),
+        }
+    }
 }

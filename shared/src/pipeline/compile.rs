@@ -66,6 +66,15 @@ impl Stage {
             .map_err(|error| RenderError(format!("when: {error}")))
     }
 
+    /// Where it goes, if it is external.
+    #[must_use]
+    pub fn destination(&self) -> Option<&str> {
+        match &self.target {
+            Target::Internal => None,
+            Target::External { destination } => Some(destination),
+        }
+    }
+
     /// Its request that registers: the last one, if any.
     #[must_use]
     pub fn registers(&self) -> Option<&Request> {
@@ -230,7 +239,15 @@ fn stage(name: &str, table: &Table, context: &mut Context<'_>) -> Option<Stage> 
                 .add(&place, "a request is a table named by 1 to 64 of a-z, 0-9, _ and -"),
         }
     }
-    let first = requests.first()?;
+    let Some(first) = requests.first() else {
+        // A request that could not be read has been reported already.
+        if !table.values().any(|value| value.is_table()) {
+            context
+                .found
+                .add(name, "a stage needs a request: a table [<stage>.<request>]");
+        }
+        return None;
+    };
     let target = match &first.to {
         To::Service(_) => Target::Internal,
         To::Destination(name) => Target::External {
@@ -244,7 +261,8 @@ fn stage(name: &str, table: &Table, context: &mut Context<'_>) -> Option<Stage> 
             (Target::External { destination }, To::Destination(name)) => destination == name,
             _ => false,
         };
-        if !fits {
+        let named = !matches!(&request.to, To::Service(name) | To::Destination(name) if name.is_empty());
+        if named && !fits {
             context
                 .found
                 .add(&place, "the requests of a stage go to services, or to one destination");

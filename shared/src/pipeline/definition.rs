@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-/// `[retry]`, `poll = {…}`
+/// `[retry]`, also of a stage.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Retry {
@@ -12,6 +12,15 @@ pub(super) struct Retry {
     pub factor: Option<f64>,
     pub max: Option<String>,
     pub budget: Option<String>,
+}
+
+/// `poll = {…}`: the budget is the stage's.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Poll {
+    pub first: Option<String>,
+    pub factor: Option<f64>,
+    pub max: Option<String>,
 }
 
 /// `[<stage>.<request>]`
@@ -37,9 +46,10 @@ pub(super) struct Request {
     pub save: Option<String>,
     pub effect: Option<String>,
     pub timeout: Option<String>,
-    pub poll: Option<Retry>,
+    pub poll: Option<Poll>,
+    /// Read one by one, as [`Rule`]s.
     #[serde(default)]
-    pub on: Vec<Rule>,
+    pub on: Vec<toml::Table>,
 }
 
 /// One entry of `on`.

@@ -68,6 +68,8 @@ pub enum Verdict {
     Reject {
         /// Why.
         reason: String,
+        /// A rule of the pipeline says so, not the table.
+        declared: bool,
     },
     /// Sent and unanswered.
     Unknown {
@@ -101,10 +103,43 @@ pub enum Verdict {
 /// Answers that nobody declared, after which a receipt is parked.
 const UNDECLARED: u32 = 3;
 
-/// What an exchange comes to when no rule of the request matches. A success has no value yet.
+impl Verdict {
+    /// The outcome's word, as it stands in `calls` and in metrics.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Success { .. } => "success",
+            Self::Retry { .. } | Self::Undeclared { .. } | Self::Credentials { .. } => "retry",
+            Self::Poll { .. } => "poll",
+            Self::Reject { .. } => "reject",
+            Self::Unknown { .. } => "unknown",
+            Self::Reissue { .. } => "reissue",
+            Self::Park { .. } => "park",
+        }
+    }
+
+    /// The reason it gives.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Success { .. } => None,
+            Self::Retry { reason, .. }
+            | Self::Undeclared { reason }
+            | Self::Credentials { reason }
+            | Self::Poll { reason }
+            | Self::Reject { reason, .. }
+            | Self::Unknown { reason }
+            | Self::Reissue { reason, .. }
+            | Self::Park { reason } => Some(reason),
+        }
+    }
+}
+
+/// What an exchange comes to when no rule of the request matches; `readable`: its body is whole, and JSON or empty.
+/// A success has no value yet.
 #[must_use]
-pub fn default_verdict(effect: Effect, exchange: &Exchange) -> Verdict {
-    let (status, headers, readable) = match exchange {
+pub fn default_verdict(effect: Effect, exchange: &Exchange, readable: bool) -> Verdict {
+    let (status, headers) = match exchange {
         Exchange::NotSent { error } => {
             return Verdict::Retry {
                 reason: format!("could not be reached: {error}"),
@@ -112,33 +147,31 @@ pub fn default_verdict(effect: Effect, exchange: &Exchange) -> Verdict {
             };
         }
         Exchange::Lost { error } => return unknown(effect, format!("gave no answer: {error}")),
-        Exchange::Answered {
-            status,
-            headers,
-            body,
-            complete,
-        } => (*status, headers, *complete && readable(body)),
+        Exchange::Answered { status, headers, .. } => (*status, headers),
     };
     let reason = format!("answered {status}");
     match status {
+        425 | 429 | 503 => Verdict::Retry {
+            reason,
+            after: retry_after(headers),
+        },
+        // What broke off may have meant anything.
+        _ if matches!(exchange, Exchange::Answered { complete: false, .. }) => {
+            unknown(effect, format!("answered {status} with a body that broke off"))
+        }
         200..=299 if readable => Verdict::Success {
             value: "null".to_owned(),
             registered: false,
         },
         200..=299 => unknown(effect, format!("answered {status} with a body that cannot be read")),
-        425 | 429 | 503 => Verdict::Retry {
-            reason,
-            after: retry_after(headers),
-        },
         408 | 500..=599 => unknown(effect, reason),
         401 | 403 => Verdict::Credentials { reason },
-        400 | 422 => Verdict::Reject { reason },
+        400 | 422 => Verdict::Reject {
+            reason,
+            declared: false,
+        },
         _ => Verdict::Undeclared { reason },
     }
-}
-
-fn readable(body: &[u8]) -> bool {
-    body.is_empty() || serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok()
 }
 
 fn unknown(effect: Effect, reason: String) -> Verdict {
@@ -165,21 +198,26 @@ pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(wait.clamp(Duration::from_secs(1), Duration::from_hours(1)))
 }
 
-/// What a receipt's standing makes of an outcome: while a call is unresolved nothing rejects, and once it is registered
-/// nothing rejects or reissues it at all. `undeclared` such answers came before this one.
+/// What a receipt's standing makes of an outcome. While a call is unresolved nothing rejects or reissues but a rule about
+/// what another request read (a report that says it failed); once it is registered nothing does at all.
+/// `undeclared` answers that nobody declared came before this one.
 #[must_use]
 pub fn constrain(verdict: Verdict, effect: Effect, unresolved: bool, registered: bool, undeclared: u32) -> Verdict {
     match verdict {
-        Verdict::Reject { reason } | Verdict::Reissue { reason, .. } if registered => Verdict::Park {
+        Verdict::Reject { reason, .. } | Verdict::Reissue { reason, .. } if registered => Verdict::Park {
             reason: format!("{reason}; it is registered, and nothing rejects it any more"),
         },
-        Verdict::Reject { reason } if unresolved => Verdict::Park {
+        Verdict::Reject { reason, declared } if unresolved && (!declared || effect == Effect::Registers) => {
+            Verdict::Park {
+                reason: format!("{reason}; an earlier call may have registered it, and nobody knows"),
+            }
+        }
+        Verdict::Reissue { reason, .. } if unresolved && effect == Effect::Registers => Verdict::Park {
             reason: format!("{reason}; an earlier call may have registered it, and nobody knows"),
         },
         Verdict::Undeclared { reason } if undeclared + 1 >= UNDECLARED => Verdict::Park {
             reason: format!("{reason}, which nobody declared, {UNDECLARED} times"),
         },
-        Verdict::Undeclared { reason } | Verdict::Credentials { reason } => Verdict::Retry { reason, after: None },
         Verdict::Unknown { reason } if effect != Effect::Registers => Verdict::Retry { reason, after: None },
         other => other,
     }
@@ -200,8 +238,21 @@ mod tests {
         }
     }
 
-    fn name(verdict: &Verdict) -> &'static str {
-        crate::stage::attempt::name(verdict)
+    fn broken_off(status: u16) -> Exchange {
+        Exchange::Answered {
+            status,
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            complete: false,
+        }
+    }
+
+    fn judged(effect: Effect, exchange: &Exchange) -> Verdict {
+        let readable = match exchange {
+            Exchange::Answered { body, complete, .. } => *complete && (body.is_empty() || body.starts_with(b"{")),
+            _ => false,
+        };
+        default_verdict(effect, exchange, readable)
     }
 
     #[test]
@@ -216,6 +267,9 @@ mod tests {
                 (answered(200, "{}"), "success"),
                 (answered(204, ""), "success"),
                 (answered(200, "<html>"), lost),
+                (broken_off(200), lost),
+                (broken_off(400), lost),
+                (broken_off(503), "retry"),
                 (Exchange::NotSent { error: String::new() }, "retry"),
                 (Exchange::Lost { error: String::new() }, lost),
                 (answered(425, ""), "retry"),
@@ -229,18 +283,11 @@ mod tests {
                 (answered(422, ""), "reject"),
             ];
             for (exchange, expected) in rows {
-                assert_eq!(
-                    name(&default_verdict(effect, &exchange)),
-                    expected,
-                    "{effect:?} {exchange:?}"
-                );
+                assert_eq!(judged(effect, &exchange).name(), expected, "{effect:?} {exchange:?}");
             }
             for status in [100, 301, 404, 409, 418] {
                 assert!(
-                    matches!(
-                        default_verdict(effect, &answered(status, "")),
-                        Verdict::Undeclared { .. }
-                    ),
+                    matches!(judged(effect, &answered(status, "")), Verdict::Undeclared { .. }),
                     "{status}"
                 );
             }
@@ -269,24 +316,44 @@ mod tests {
         prop_oneof![Just(Effect::Read), Just(Effect::Idempotent), Just(Effect::Registers)]
     }
 
+    #[test]
+    fn only_what_was_read_resolves_an_unresolved_call() {
+        let reject = |declared| Verdict::Reject {
+            reason: String::new(),
+            declared,
+        };
+        let reissue = || Verdict::Reissue {
+            stage: 0,
+            reason: String::new(),
+        };
+        for (verdict, effect, expected) in [
+            (reject(true), Effect::Read, "reject"),
+            (reject(false), Effect::Read, "park"),
+            (reject(true), Effect::Registers, "park"),
+            (reissue(), Effect::Read, "reissue"),
+            (reissue(), Effect::Registers, "park"),
+        ] {
+            assert_eq!(constrain(verdict.clone(), effect, true, false, 0).name(), expected);
+            assert_eq!(constrain(verdict, effect, true, true, 0).name(), "park");
+        }
+    }
+
     proptest! {
         #[test]
         fn nothing_is_rejected_while_unresolved_or_once_registered(
             status in 100u16..=599, effect in any_effect(), unresolved: bool, registered: bool, before in 0u32..5, complete: bool,
         ) {
             let exchange = Exchange::Answered { status, headers: HeaderMap::new(), body: Bytes::from_static(b"{}"), complete };
-            let verdict = constrain(default_verdict(effect, &exchange), effect, unresolved, registered, before);
+            let verdict = constrain(judged(effect, &exchange), effect, unresolved, registered, before);
             let rejected = matches!(verdict, Verdict::Reject { .. } | Verdict::Reissue { .. });
             prop_assert!(!(rejected && (unresolved || registered)));
-            let kept = matches!(verdict, Verdict::Undeclared { .. } | Verdict::Credentials { .. });
-            prop_assert!(!kept);
             let success = matches!(verdict, Verdict::Success { .. });
             prop_assert!(!success || (200..300).contains(&status) && complete);
         }
 
         #[test]
         fn what_was_sent_and_not_answered_is_never_a_plain_retry_for_a_request_that_registers(status in 500u16..=599) {
-            let verdict = default_verdict(Effect::Registers, &answered(status, "{}"));
+            let verdict = judged(Effect::Registers, &answered(status, "{}"));
             prop_assert_eq!(matches!(verdict, Verdict::Unknown { .. }), status != 503);
         }
     }

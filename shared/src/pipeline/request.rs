@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use http::Method;
+use http::{HeaderValue, Method};
 use jaq_json::Val;
 use percent_encoding::utf8_percent_encode;
 use sha2::{Digest, Sha256};
 
-use super::filter::{Filter, read};
+use super::filter::{Filter, is_json, read};
 use super::outcome::{default_verdict, retry_after};
 use super::subject::{Variables, text};
 use super::template::{SEGMENT, Template, scalar};
@@ -52,6 +52,8 @@ pub struct Request {
     pub(super) variables: Variables,
     /// Its success means that the receipt is registered: no rule of the pipeline says when.
     pub(super) success_registers: bool,
+    /// Whether it cannot be rendered before earlier stages have results.
+    pub(super) asks_results: bool,
 }
 
 /// One entry of `on`.
@@ -139,7 +141,11 @@ impl Request {
         }
         let mut headers = Vec::with_capacity(self.headers.len());
         for (name, template) in &self.headers {
-            headers.push((name.clone(), template.render(&input, false)?));
+            let value = template.render(&input, false)?;
+            if HeaderValue::from_str(&value).is_err() {
+                return Err(RenderError(format!("headers.{name}: cannot be sent as a header")));
+            }
+            headers.push((name.clone(), value));
         }
         let body = match &self.body {
             Some(filter) => Some(
@@ -162,7 +168,6 @@ impl Request {
     /// What a call came to: the first rule that matches, or the default.
     #[must_use]
     pub fn judge(&self, subject: &Subject, call_id: &str, item: Option<&str>, exchange: &Exchange) -> Verdict {
-        let default = default_verdict(self.effect, exchange);
         let target = match &self.to {
             To::Service(name) | To::Destination(name) => name,
         };
@@ -173,13 +178,18 @@ impl Request {
             complete,
         } = exchange
         else {
+            return named(default_verdict(self.effect, exchange, false), target);
+        };
+        let json = std::str::from_utf8(body)
+            .ok()
+            .filter(|body| *complete && is_json(body.as_bytes()))
+            .and_then(|body| read(body).ok());
+        // Nothing is an answer where nothing had to be said; a request that registers is told what it came to, or 204.
+        let silent = *complete && body.is_empty() && (self.effect != Effect::Registers || *status == 204);
+        let default = default_verdict(self.effect, exchange, json.is_some() || silent);
+        if !complete {
             return named(default, target);
-        };
-        let json = if *complete {
-            std::str::from_utf8(body).ok().and_then(|body| read(body).ok())
-        } else {
-            None
-        };
+        }
         let seen = || -> Result<Val, RenderError> {
             let mut input = self.members(subject, call_id, item)?;
             input.push((text("status"), Val::from(usize::from(*status))));
@@ -224,7 +234,7 @@ impl Request {
                 after: retry_after(headers),
             },
             Then::Poll => Verdict::Poll { reason },
-            Then::Reject => Verdict::Reject { reason },
+            Then::Reject => Verdict::Reject { reason, declared: true },
             Then::Unknown => Verdict::Unknown { reason },
             Then::Park => Verdict::Park { reason },
             Then::Reissue(stage) => Verdict::Reissue { stage, reason },
@@ -273,7 +283,10 @@ fn named(verdict: Verdict, target: &str) -> Verdict {
             reason: say(reason),
             after,
         },
-        Verdict::Reject { reason } => Verdict::Reject { reason: say(reason) },
+        Verdict::Reject { reason, declared } => Verdict::Reject {
+            reason: say(reason),
+            declared,
+        },
         Verdict::Unknown { reason } => Verdict::Unknown { reason: say(reason) },
         Verdict::Undeclared { reason } => Verdict::Undeclared { reason: say(reason) },
         Verdict::Credentials { reason } => Verdict::Credentials { reason: say(reason) },

@@ -15,18 +15,21 @@ pub struct Source {
     pub toml: String,
     /// The contents of every `body_file`, by name.
     pub files: BTreeMap<String, String>,
+    /// Why a `body_file` could not be read, by name: a mistake, once it is compiled.
+    #[serde(skip)]
+    pub unread: BTreeMap<String, String>,
 }
 
 impl Source {
     /// Reads a pipeline's file and those it names, beside it.
     ///
     /// # Errors
-    /// Every file that cannot be read.
+    /// When the file cannot be read. What it names and cannot be read is a mistake of its place.
     pub fn read(path: &Path) -> Result<Self, Mistakes> {
         let toml =
             std::fs::read_to_string(path).map_err(|error| Mistakes(vec![format!("{}: {error}", path.display())]))?;
         let base = path.parent().unwrap_or_else(|| Path::new("."));
-        let mut mistakes = Vec::new();
+        let mut unread = BTreeMap::new();
         let mut files = BTreeMap::new();
         // A file that is no TOML is reported, with its line, when it is compiled.
         for name in toml
@@ -38,14 +41,10 @@ impl Source {
                 Ok(text) => {
                     files.insert(name, text);
                 }
-                Err(error) => mistakes.push(format!("body_file {name:?}: {error}")),
+                Err(error) => drop(unread.insert(name.clone(), format!("{name:?}: {error}"))),
             }
         }
-        if mistakes.is_empty() {
-            Ok(Self { toml, files })
-        } else {
-            Err(Mistakes(mistakes))
-        }
+        Ok(Self { toml, files, unread })
     }
 
     /// The version: what two sources share exactly when they say the same, to the letter.

@@ -35,7 +35,15 @@ impl Template {
         Ok(Self(parts))
     }
 
-    /// The first result of a stage that this template needs and `input` has not.
+    /// The plain paths it takes.
+    pub(super) fn places(&self) -> impl Iterator<Item = &[String]> {
+        self.0.iter().filter_map(|part| match part {
+            Part::Text(_) => None,
+            Part::Path(path) => Some(path.as_slice()),
+        })
+    }
+
+    /// The text with every place filled.
     pub(super) fn render(&self, input: &Val, encoded: bool) -> Result<String, RenderError> {
         let mut rendered = String::new();
         for part in &self.0 {

@@ -1,19 +1,14 @@
-//! One attempt: the requests of a stage in order, each rendered, admitted, sent and judged.
+//! One attempt: the requests of a stage in order, until one does not succeed.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, stream};
 use sqlx::PgPool;
-use time::OffsetDateTime;
-use tracing::{Instrument, info_span};
-use uuid::Uuid;
 
-use super::endpoint::{Admission, Endpoint, Endpoints};
-use super::sends::{Prepared, prepare};
+use super::call::{Made, Unmade, call};
+use super::endpoint::{Admission, Endpoints};
 use crate::life::Heart;
-use crate::pipeline::{Effect, Exchange, Pipeline, Request, Stage, Subject, Target, To, Verdict, call_id, constrain};
-use crate::store::StoreError;
+use crate::pipeline::{Pipeline, Request, Stage, Subject, To, Verdict, call_id};
 use crate::store::load::{Send, Work};
 use crate::store::step::{Call, Standing};
 use crate::telemetry::TraceContext;
@@ -45,19 +40,17 @@ pub struct Ended {
     pub standing: Standing,
     /// The calls that were made.
     pub calls: Vec<Call>,
-    /// How long it took.
-    pub duration: Duration,
 }
 
-/// The receipt may not be ours any more: nothing was sent. Give it back; the guard decides whose it is.
-#[derive(Debug, thiserror::Error)]
-pub enum Abandoned {
-    /// The send deadline has passed, or somebody else has the receipt.
-    #[error("somebody else may have the receipt")]
-    Fenced,
-    /// What has to be stored before the call could not be.
-    #[error(transparent)]
-    Store(#[from] StoreError),
+/// The receipt may not be ours any more: a call was not made. Give it back; the guard decides whose it is.
+#[derive(Debug)]
+pub struct Abandoned {
+    /// Why.
+    pub cause: Unmade,
+    /// The calls that were made before: their answers are never dropped.
+    pub calls: Vec<Call>,
+    /// What is known about the call that registers, after them.
+    pub standing: Standing,
 }
 
 /// What filters see of a receipt at a stage: the results of the stages before it, the newest of each.
@@ -94,20 +87,19 @@ pub fn key(work: &Work, stage: &Stage, request: &Request, item: Option<usize>) -
 /// Runs one attempt of the stage that `work` is at.
 ///
 /// # Errors
-/// [`Abandoned`] when nothing was sent, because the receipt may not be ours any more: give it back.
+/// [`Abandoned`] when a call was not made, because the receipt may not be ours any more: give it back.
 pub async fn run(attempt: &Attempt<'_>, work: &Work, stage: &Stage, subject: &mut Subject) -> Result<Ended, Abandoned> {
-    let begun = Instant::now();
     let mut calls = Vec::new();
     let mut standing = work.standing;
-    let verdict = requests(attempt, work, stage, subject, &mut calls, &mut standing).await?;
-    let result = matches!(verdict, Verdict::Success { .. }).then(|| subject.close_stage(&stage.name));
-    Ok(Ended {
-        verdict,
-        result,
-        standing,
-        calls,
-        duration: begun.elapsed(),
-    })
+    match requests(attempt, work, stage, subject, &mut calls, &mut standing).await {
+        Ok(verdict) => Ok(Ended {
+            result: matches!(verdict, Verdict::Success { .. }).then(|| subject.close_stage(&stage.name)),
+            verdict,
+            standing,
+            calls,
+        }),
+        Err(cause) => Err(Abandoned { cause, calls, standing }),
+    }
 }
 
 async fn requests(
@@ -117,19 +109,17 @@ async fn requests(
     subject: &mut Subject,
     calls: &mut Vec<Call>,
     standing: &mut Standing,
-) -> Result<Verdict, Abandoned> {
+) -> Result<Verdict, Unmade> {
     let park = |error: &dyn std::fmt::Display| Verdict::Park {
         reason: format!("{}: {error}", stage.name),
     };
-    let mut registered = false;
+    let success = || Verdict::Success {
+        value: "{}".to_owned(),
+        registered: false,
+    };
     match stage.runs(subject) {
         Ok(true) => {}
-        Ok(false) => {
-            return Ok(Verdict::Success {
-                value: "{}".to_owned(),
-                registered: false,
-            });
-        }
+        Ok(false) => return Ok(success()),
         Err(error) => return Ok(park(&error)),
     }
     for request in &stage.requests {
@@ -143,267 +133,74 @@ async fn requests(
             Err(error) => return Ok(park(&error)),
         };
         let value = if let Some(items) = items {
-            let (shared, before): (&Subject, Standing) = (subject, *standing);
-            let made: Vec<_> = stream::iter(0..items.len())
-                .map(|n| {
-                    one(
-                        attempt,
-                        work,
-                        stage,
-                        request,
-                        shared,
-                        Some((n, items[n].as_str())),
-                        before,
-                    )
-                })
-                .buffered(request.parallel.max(1))
-                .collect()
-                .await;
-            let mut values = Vec::with_capacity(made.len());
-            let mut worst = None;
-            for made in made {
-                let (verdict, call, _) = made?;
-                calls.extend(call);
-                match verdict {
-                    Verdict::Success { value, .. } => values.push(value),
-                    other => worst = worst.or(Some(other)),
-                }
+            match each(attempt, work, stage, request, subject, &items, calls, standing).await? {
+                Ok(value) => value,
+                Err(verdict) => return Ok(verdict),
             }
-            if let Some(worst) = worst {
-                return Ok(worst);
-            }
-            format!("[{}]", values.join(","))
         } else {
-            let (verdict, call, after) = one(attempt, work, stage, request, subject, None, *standing).await?;
-            calls.extend(call);
-            *standing = after;
-            match verdict {
-                Verdict::Success { value, registered: now } => {
-                    registered |= now;
-                    value
-                }
+            let made = call(attempt, work, stage, request, subject, None, *standing).await?;
+            calls.extend(made.call);
+            *standing = made.standing;
+            match made.verdict {
+                Verdict::Success { value, .. } => value,
                 other => return Ok(other),
             }
         };
         subject.set_request_result(&request.name, &value);
     }
-    standing.registered |= registered;
-    Ok(Verdict::Success {
-        value: "{}".to_owned(),
-        registered,
-    })
+    Ok(success())
 }
 
-type Made = (Verdict, Option<Call>, Standing);
-
-async fn one(
+/// The calls of `for_each`, so many at once: an array of what they came to, in the order of the items, or the first
+/// verdict that is no success.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one call's arguments, its items, and what it adds to"
+)]
+async fn each(
     attempt: &Attempt<'_>,
     work: &Work,
     stage: &Stage,
     request: &Request,
     subject: &Subject,
-    item: Option<(usize, &str)>,
-    standing: Standing,
-) -> Result<Made, Abandoned> {
-    let park = |reason: String| Ok((Verdict::Park { reason }, None, standing));
-    let call_id = key(work, stage, request, item.map(|(n, _)| n));
-    let Some(endpoint) = attempt.endpoints.get(&request.to) else {
-        let reason = format!("{} is not in the configuration", target(request));
-        return Ok((Verdict::Retry { reason, after: None }, None, standing));
-    };
-    let registers = request.effect == Effect::Registers;
-    let prepared = if registers {
-        match prepare(attempt, work, &call_id, || request.render(subject, &call_id, None)).await? {
-            Prepared::Known(value) => {
-                let verdict = Verdict::Success {
-                    value,
-                    registered: request.success_registers(),
-                };
-                return Ok((
-                    verdict,
-                    None,
-                    Standing {
-                        unresolved: false,
-                        ..standing
-                    },
-                ));
-            }
-            Prepared::Bytes(rendered) => Ok(rendered),
-            Prepared::Unrenderable(reason) => Err(reason),
-        }
-    } else {
-        request
-            .render(subject, &call_id, item.map(|(_, item)| item))
-            .map_err(|error| error.to_string())
-    };
-    let rendered = match prepared {
-        Ok(rendered) => rendered,
-        Err(reason) => return park(format!("{}.{}: {reason}", stage.name, request.name)),
-    };
-
-    let permit = attempt.admission.admit(endpoint).await;
-    if !attempt.heart.may_send(work.hold.owner) {
-        return Err(Abandoned::Fenced);
-    }
-    let span = info_span!(
-        target: "chekhov", "call",
-        otel.name = %rendered.method, otel.kind = "client", otel.status_code = tracing::field::Empty,
-        http.request.method = %rendered.method, http.response.status_code = tracing::field::Empty,
-        http.request.resend_count = work.counters.attempt, server.address = %endpoint.name,
-        chekhov.stage = %stage.name, chekhov.request = %request.name, chekhov.outcome = tracing::field::Empty,
-    );
-    attempt.trace.adopt(&span);
-    let trace = attempt.trace.of(&span);
-    let started_at = OffsetDateTime::now_utc();
-    let begun = Instant::now();
-    let exchange = attempt
-        .endpoints
-        .call(endpoint, &rendered, &call_id, &trace, request.timeout)
-        .instrument(span.clone())
+    items: &[String],
+    calls: &mut Vec<Call>,
+    standing: &mut Standing,
+) -> Result<Result<String, Verdict>, Unmade> {
+    let before = *standing;
+    let made: Vec<Result<Made, Unmade>> = stream::iter(0..items.len())
+        .map(|n| {
+            call(
+                attempt,
+                work,
+                stage,
+                request,
+                subject,
+                Some((n, items[n].as_str())),
+                before,
+            )
+        })
+        .buffered(request.parallel)
+        .collect()
         .await;
-    drop(permit);
-
-    let verdict = request.judge(subject, &call_id, item.map(|(_, item)| item), &exchange);
-    let undeclared = u32::try_from(work.counters.undeclared).unwrap_or_default();
-    // Whatever this call came to, an earlier one that nobody knows about stays unresolved until one succeeds.
-    let after = match (&verdict, registers) {
-        (Verdict::Success { .. } | Verdict::Reissue { .. }, true) => Standing {
-            unresolved: false,
-            ..standing
-        },
-        (Verdict::Unknown { .. }, true) => Standing {
-            unresolved: true,
-            ..standing
-        },
-        _ => standing,
-    };
-    let call = on_record(
-        &span,
-        work,
-        stage,
-        request,
-        endpoint,
-        call_id,
-        &exchange,
-        &verdict,
-        started_at,
-        begun.elapsed(),
-    );
-    let nobody_declared = matches!(verdict, Verdict::Undeclared { .. });
-    let verdict = match constrain(
-        verdict,
-        request.effect,
-        standing.unresolved,
-        standing.registered,
-        undeclared,
-    ) {
-        Verdict::Retry { reason, .. } if nobody_declared => Verdict::Undeclared { reason },
-        verdict => verdict,
-    };
-    Ok((verdict, Some(call), after))
-}
-
-/// Tells the span and the metrics what came of a call, and makes its row.
-#[expect(clippy::too_many_arguments, reason = "a row has that many sources")]
-fn on_record(
-    span: &tracing::Span,
-    work: &Work,
-    stage: &Stage,
-    request: &Request,
-    endpoint: &Endpoint,
-    call_id: String,
-    exchange: &Exchange,
-    verdict: &Verdict,
-    started_at: OffsetDateTime,
-    duration: Duration,
-) -> Call {
-    let outcome = name(verdict);
-    let registers = request.effect == Effect::Registers;
-    let (status, error) = match exchange {
-        Exchange::Answered {
-            status, complete: true, ..
-        } => (Some(*status), None),
-        Exchange::Answered {
-            status,
-            complete: false,
-            ..
-        } => (Some(*status), Some("the body broke off".to_owned())),
-        Exchange::NotSent { error } | Exchange::Lost { error } => (None, Some(error.clone())),
-    };
-    span.record("chekhov.outcome", outcome);
-    if let Some(status) = status {
-        span.record("http.response.status_code", status);
+    let mut values = Vec::with_capacity(made.len());
+    let (mut failed, mut unmade) = (None, None);
+    for made in made {
+        match made {
+            Ok(made) => {
+                calls.extend(made.call);
+                standing.registered |= made.standing.registered;
+                match made.verdict {
+                    Verdict::Success { value, .. } => values.push(value),
+                    other => failed = failed.or(Some(other)),
+                }
+            }
+            Err(cause) => unmade = Some(cause),
+        }
     }
-    if outcome != "success" && outcome != "poll" {
-        span.record("otel.status_code", "ERROR");
-    }
-    metrics::histogram!("chekhov_call_seconds", "endpoint" => endpoint.name.clone(), "outcome" => outcome)
-        .record(duration);
-    Call {
-        id: Uuid::now_v7(),
-        stage: stage.name.clone(),
-        request: request.name.clone(),
-        attempt: work.counters.attempt + 1,
-        call_id,
-        started_at,
-        duration,
-        outcome,
-        status: status.and_then(|status| i16::try_from(status).ok()),
-        error: error.or_else(|| reason(verdict)),
-        retry_after_s: match verdict {
-            Verdict::Retry { after: Some(after), .. } => i32::try_from(after.as_secs()).ok(),
-            _ => None,
-        },
-        registers,
-        value: match verdict {
-            Verdict::Success { value, .. } if registers => Some(value.clone()),
-            _ => None,
-        },
-    }
-}
-
-fn target(request: &Request) -> String {
-    match &request.to {
-        To::Service(name) => format!("service {name}"),
-        To::Destination(name) => format!("destination {name}"),
-    }
-}
-
-/// The outcome's word, as it stands in `calls` and metrics.
-#[must_use]
-pub fn name(verdict: &Verdict) -> &'static str {
-    match verdict {
-        Verdict::Success { .. } => "success",
-        Verdict::Retry { .. } | Verdict::Undeclared { .. } | Verdict::Credentials { .. } => "retry",
-        Verdict::Poll { .. } => "poll",
-        Verdict::Reject { .. } => "reject",
-        Verdict::Unknown { .. } => "unknown",
-        Verdict::Reissue { .. } => "reissue",
-        Verdict::Park { .. } => "park",
-    }
-}
-
-/// The reason a verdict gives.
-#[must_use]
-pub fn reason(verdict: &Verdict) -> Option<String> {
-    match verdict {
-        Verdict::Success { .. } => None,
-        Verdict::Retry { reason, .. }
-        | Verdict::Undeclared { reason }
-        | Verdict::Credentials { reason }
-        | Verdict::Poll { reason }
-        | Verdict::Reject { reason }
-        | Verdict::Unknown { reason }
-        | Verdict::Reissue { reason, .. }
-        | Verdict::Park { reason } => Some(reason.clone()),
-    }
-}
-
-/// Whether a stage is external.
-#[must_use]
-pub fn destination(stage: &Stage) -> Option<&str> {
-    match &stage.target {
-        Target::Internal => None,
-        Target::External { destination } => Some(destination),
+    match (unmade, failed) {
+        (Some(cause), _) => Err(cause),
+        (None, Some(verdict)) => Ok(Err(verdict)),
+        (None, None) => Ok(Ok(format!("[{}]", values.join(",")))),
     }
 }

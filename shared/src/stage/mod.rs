@@ -2,11 +2,13 @@
 //! becomes the receipt's next step ([`next`]). The same code runs in both processes.
 
 pub mod attempt;
+mod call;
 pub mod endpoint;
 pub mod next;
 pub mod sends;
 pub mod versions;
 
-pub use attempt::{Attempt, Ended};
+pub use attempt::{Abandoned, Attempt, Ended};
+pub use call::Unmade;
 pub use endpoint::{Admission, Endpoints};
 pub use versions::Versions;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::attempt::{Ended, destination};
+use super::attempt::{Abandoned, Ended};
 use crate::pipeline::{Pipeline, Stage, Verdict};
 use crate::store::load::Work;
 use crate::store::step::{Counters, Step, To};
@@ -23,7 +23,7 @@ pub fn bound_for(pipeline: &Pipeline, position: usize) -> &str {
         .stages
         .iter()
         .skip(position)
-        .find_map(destination)
+        .find_map(Stage::destination)
         .unwrap_or_default()
 }
 
@@ -34,21 +34,23 @@ pub fn step(work: &Work, pipeline: &Pipeline, stage: &Stage, ended: Ended, holde
         attempt: work.counters.attempt + 1,
         ..work.counters
     };
-    counters.spent_ms += millis(ended.duration);
+    counters.spent_ms += ended.calls.iter().map(|call| millis(call.duration)).sum::<i64>();
     let waits = |delay: Duration| {
-        if destination(stage).is_some() {
+        if stage.destination().is_some() {
             To::WaitCall(delay)
         } else {
             To::WaitInternal(delay)
         }
     };
     let mut position = work.position;
-    let mut reason = super::attempt::reason(&ended.verdict);
+    let mut reason = ended.verdict.reason().map(str::to_owned);
     let to = match ended.verdict {
         Verdict::Success { .. } => {
             position += 1;
             counters = Counters {
-                reissues: work.counters.reissues,
+                reissues: counters.reissues,
+                // A receipt that is reissued goes round: its rounds share one budget.
+                spent_ms: if counters.reissues > 0 { counters.spent_ms } else { 0 },
                 ..Counters::default()
             };
             forward(pipeline, position, holder)
@@ -86,7 +88,7 @@ pub fn step(work: &Work, pipeline: &Pipeline, stage: &Stage, ended: Ended, holde
                 ..Counters::default()
             };
             position = back;
-            let waits = |delay| match pipeline.stages.get(back).and_then(destination) {
+            let waits = |delay| match pipeline.stages.get(back).and_then(Stage::destination) {
                 Some(_) => To::WaitCall(delay),
                 None => To::WaitInternal(delay),
             };
@@ -130,8 +132,18 @@ pub fn hand_back(work: &Work, to: To, reason: String) -> Step {
     }
 }
 
+/// The receipt given back because a call was not made; the calls that were go on record.
+#[must_use]
+pub fn abandon(work: &Work, to: To, abandoned: Abandoned) -> Step {
+    Step {
+        standing: abandoned.standing,
+        calls: abandoned.calls,
+        ..hand_back(work, to, abandoned.cause.to_string())
+    }
+}
+
 fn forward(pipeline: &Pipeline, position: usize, holder: Holder<'_>) -> To {
-    match (pipeline.stages.get(position).map(destination), holder) {
+    match (pipeline.stages.get(position).map(Stage::destination), holder) {
         (None, _) => To::Registered,
         (Some(None), Holder::Orchestrator) => To::Own,
         (Some(None), Holder::Dispatcher(_)) => To::WaitInternal(Duration::ZERO),

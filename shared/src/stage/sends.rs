@@ -2,7 +2,8 @@
 
 use sqlx::PgPool;
 
-use super::attempt::{Abandoned, Attempt, key, subject};
+use super::Unmade;
+use super::attempt::{Attempt, key, subject};
 use crate::pipeline::{Pipeline, Rendered};
 use crate::store::load::{self, Record, Send, Work};
 use crate::store::{StoreError, claim};
@@ -63,7 +64,7 @@ fn rendered(send: &Send) -> Option<Rendered> {
 /// How a request that registers is to be made.
 pub(super) enum Prepared {
     /// It succeeded before: the answer is on record.
-    Known(String),
+    Known { value: String, registered: bool },
     /// Stored, and to be sent as it is.
     Bytes(Rendered),
     /// It cannot be rendered.
@@ -76,7 +77,7 @@ pub(super) async fn prepare<E: std::fmt::Display>(
     work: &Work,
     call_id: &str,
     render: impl FnOnce() -> Result<Rendered, E>,
-) -> Result<Prepared, Abandoned> {
+) -> Result<Prepared, Unmade> {
     if let Some(send) = attempt.opened.as_ref().filter(|send| send.call_id == call_id) {
         return Ok(rendered(send).map_or_else(
             || Prepared::Unrenderable("the stored request cannot be read".to_owned()),
@@ -89,7 +90,10 @@ pub(super) async fn prepare<E: std::fmt::Display>(
         Record::default()
     };
     if let Some(value) = record.value {
-        return Ok(Prepared::Known(value));
+        return Ok(Prepared::Known {
+            value,
+            registered: record.registered,
+        });
     }
     let send = match record.send {
         Some(send) => send,
@@ -99,7 +103,7 @@ pub(super) async fn prepare<E: std::fmt::Display>(
         },
     };
     if !claim::open_call(attempt.pool, work.hold, &send).await? {
-        return Err(Abandoned::Fenced);
+        return Err(Unmade::Fenced);
     }
     Ok(rendered(&send).map_or_else(
         || Prepared::Unrenderable("the stored request cannot be read".to_owned()),

@@ -2,11 +2,15 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use sqlx::PgPool;
 
 use crate::pipeline::{Pipeline, Source};
 use crate::store::{StoreError, pipelines};
+
+/// How long a receipt waits whose version cannot be had: nothing to a receipt, a lifetime to a misplaced version.
+pub const RETRY: Duration = Duration::from_mins(1);
 
 /// Why a version cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +43,9 @@ impl Versions {
     pub async fn start(pool: PgPool, current: Pipeline) -> Result<Self, StoreError> {
         let source =
             serde_json::to_string(&current.source).map_err(|error| StoreError::Unavailable(error.to_string()))?;
-        pipelines::store(&pool, &current.version, &current.name, &source).await?;
+        let requests = current.stages.iter().flat_map(|stage| &stage.requests);
+        let longest = requests.filter_map(|request| request.timeout).max().unwrap_or_default();
+        pipelines::store(&pool, &current.version, &current.name, &source, longest).await?;
         let current = Arc::new(current);
         let known = Mutex::new(HashMap::from([(current.version.clone(), Arc::clone(&current))]));
         Ok(Self { pool, current, known })

@@ -10,7 +10,7 @@ use super::{Hold, StoreError};
 /// Claims up to `limit` receipts whose internal work is due, the longest due first.
 ///
 /// # Errors
-/// When the database does not answer: what it claimed all the same comes back through the healer.
+/// When the database does not answer. What it claimed all the same has an owner that does not know of it.
 pub async fn internal(pool: &PgPool, owner: Uuid, limit: i64) -> Result<Vec<Uuid>, StoreError> {
     Ok(sqlx::query_scalar!(
         r#"
@@ -68,33 +68,32 @@ impl Batch for DispatchBatch {
     }
 
     async fn commit(&self, items: &[Dispatch], again: bool) -> Result<Vec<Option<Hold>>, sqlx::Error> {
-        let claimed = sqlx::query_scalar!(
+        let mut claimed = sqlx::query_scalar!(
             r#"
             with given as (
                 select * from unnest($1::uuid[], $2::int[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bytea[])
                     as t (id, epoch, owner, call_id, method, path, headers, body)
             ), held as materialized (
-                select work.id from work join given using (id)
+                select work.id, work.moved_at as queued_at from work join given using (id)
                 where work.epoch = given.epoch and work.state = 'queued'
                 order by work.id for update of work
             ), claimed as (
                 update work set state = 'dispatching', owner = given.owner, epoch = work.epoch + 1, moved_at = now(),
                        unresolved = work.unresolved or given.call_id is not null
                 from given join held using (id) where work.id = given.id
-                returning work.id, work.destination, work.owner
+                returning work.id, work.destination, work.owner, held.queued_at
             ), stored as (
                 insert into sends (receipt, call_id, method, path, headers, body)
                 select given.id, given.call_id, given.method, given.path, given.headers::json, given.body
                 from given join claimed using (id) where given.call_id is not null
                 on conflict do nothing
             ), taken as (
-                insert into horizon_taken (destination, instance, taken)
-                select destination, owner, count(*) from claimed group by destination, owner
-                on conflict (destination, instance) do update set taken = horizon_taken.taken + excluded.taken
+                insert into horizon_taken (destination, instance, taken, passed)
+                select destination, owner, count(*), max(queued_at) from claimed group by destination, owner
+                on conflict (destination, instance) do update
+                    set taken = horizon_taken.taken + excluded.taken, passed = greatest(horizon_taken.passed, excluded.passed)
             )
             select id as "id!" from claimed
-            union all select work.id from work join given using (id)
-                where $9 and work.epoch = given.epoch + 1 and work.owner = given.owner
             "#,
             &items.iter().map(|item| item.id).collect::<Vec<_>>(),
             &items.iter().map(|item| item.epoch).collect::<Vec<_>>(),
@@ -109,10 +108,12 @@ impl Batch for DispatchBatch {
                 as &[Option<String>],
             &items.iter().map(|item| item.send.as_ref().and_then(|send| send.body.clone())).collect::<Vec<_>>()
                 as &[Option<Vec<u8>>],
-            again,
         )
         .fetch_all(&self.0)
         .await?;
+        if again {
+            claimed.extend(already(&self.0, items).await?);
+        }
         Ok(items
             .iter()
             .map(|item| {
@@ -124,6 +125,22 @@ impl Batch for DispatchBatch {
             })
             .collect())
     }
+}
+
+/// What an earlier try claimed whose answer was lost. A statement of its own: the one before may have waited for that very
+/// try to end, and still sees what was before it.
+async fn already(pool: &PgPool, items: &[Dispatch]) -> Result<Vec<Uuid>, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"
+        select work.id from work join unnest($1::uuid[], $2::int[], $3::uuid[]) as given (id, epoch, owner) using (id)
+        where work.epoch = given.epoch + 1 and work.owner = given.owner
+        "#,
+        &items.iter().map(|item| item.id).collect::<Vec<_>>(),
+        &items.iter().map(|item| item.epoch).collect::<Vec<_>>(),
+        &items.iter().map(|item| item.owner).collect::<Vec<_>>(),
+    )
+    .fetch_all(pool)
+    .await
 }
 
 /// Stores the bytes of a request that registers before its first send, by an owner that has the receipt already.

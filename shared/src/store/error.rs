@@ -42,7 +42,8 @@ impl Fate {
         match error {
             sqlx::Error::Database(database) => match database.code().as_deref() {
                 Some("40001" | "40P01" | "55P03") => Self::Locked,
-                Some(code) if code.starts_with("22") || code.starts_with("23") => Self::Data,
+                // 54: a value over one of the server's limits, which no repetition would bring under it.
+                Some(code) if ["22", "23", "54"].iter().any(|class| code.starts_with(class)) => Self::Data,
                 _ => Self::Unknown,
             },
             _ => Self::Unknown,

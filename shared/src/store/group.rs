@@ -9,12 +9,14 @@ use std::future::Future;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::error::{Fate, StoreError};
 
 /// How long a batch gathers after its first row: costs nothing at rest and keeps batches large under load.
 const GATHER: Duration = Duration::from_millis(2);
+/// How long a commit may stay unanswered, longer than the server's own limit of a statement: then its connection is dead.
+const PATIENCE: Duration = Duration::from_secs(35);
 /// The most rows of one batch.
 const ROWS: usize = 256;
 
@@ -118,7 +120,10 @@ async fn settle<B: Batch>(batch: &B, items: Vec<B::Item>, replies: Vec<oneshot::
         let mut again = false;
         let mut pause = Duration::from_millis(5);
         loop {
-            match batch.commit(&items, again).await {
+            match timeout(PATIENCE, batch.commit(&items, again))
+                .await
+                .unwrap_or(Err(sqlx::Error::PoolTimedOut))
+            {
                 Ok(answers) => {
                     for (reply, answer) in replies.into_iter().zip(answers) {
                         // A caller that no longer waits has been answered already.

@@ -9,16 +9,26 @@ use uuid::Uuid;
 
 use super::{StoreError, millis};
 
-/// Declares `dead` dead: its row goes, so that it learns of it at its next heartbeat, and its internal work is due
-/// again for any orchestrator. Its external work stays until [`take_over_calls`]. Answers the number of receipts.
+/// Declares `dead` dead, whose counter stood at `beat` all along (`None`: it is on no list). Its row goes, so that it learns
+/// of it at its next heartbeat, and its internal work is due again for any orchestrator. Its external work stays until
+/// [`take_over_calls`]. Answers the number of receipts, or `None` if it beat after all.
 ///
 /// # Errors
 /// When the database does not answer; repeating is harmless.
-pub async fn take_over_internal(pool: &PgPool, dead: Uuid) -> Result<u64, StoreError> {
+pub async fn take_over_internal(pool: &PgPool, dead: Uuid, beat: Option<i64>) -> Result<Option<u64>, StoreError> {
     let mut transaction = pool.begin().await?;
-    sqlx::query!("delete from instances where id = $1", dead)
+    sqlx::query!("delete from instances where id = $1 and beat = $2", dead, beat)
         .execute(&mut *transaction)
         .await?;
+    let lives = sqlx::query_scalar!(
+        r#"select exists (select from instances where id = $1) as "lives!""#,
+        dead
+    )
+    .fetch_one(&mut *transaction)
+    .await?;
+    if lives {
+        return Ok(None);
+    }
     let taken = sqlx::query!(
         r#"
         with held as materialized (
@@ -34,7 +44,7 @@ pub async fn take_over_internal(pool: &PgPool, dead: Uuid) -> Result<u64, StoreE
     .await?
     .rows_affected();
     transaction.commit().await?;
-    Ok(taken)
+    Ok(Some(taken))
 }
 
 /// Takes the external work of `dead` over, once its send deadline and the request's timeout have passed. An open call
@@ -74,17 +84,35 @@ pub async fn unlisted_owners(pool: &PgPool) -> Result<Vec<Uuid>, StoreError> {
     .await?)
 }
 
-/// Takes the messages of `destination` that are older than `age` for lost: their receipts wait again, due now, and
-/// a message that comes after all is stale. Answers the number of receipts.
+/// How messages are known to be lost. A queue keeps its order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Evidence {
+    /// The queue has been empty for longer than any delivery is held.
+    Empty,
+    /// Later ones were claimed.
+    Passed,
+}
+
+/// Takes messages of `destination` for lost that were queued `age` ago (queue empty), or `age` before what has been claimed
+/// of later ones: their receipts wait again, due now, and a message that comes after all is stale. Answers their number.
+/// A scan of `work`.
 ///
 /// # Errors
 /// When the database does not answer; repeating is harmless.
-pub async fn requeue_lost(pool: &PgPool, healer: Uuid, destination: &str, age: Duration) -> Result<i64, StoreError> {
+pub async fn requeue_lost(
+    pool: &PgPool,
+    healer: Uuid,
+    destination: &str,
+    age: Duration,
+    evidence: Evidence,
+) -> Result<i64, StoreError> {
     Ok(sqlx::query_scalar!(
         r#"
         with held as materialized (
             select id from work
-            where destination = $2 and state = 'queued' and moved_at < now() - $3 * interval '1 ms'
+            where destination = $2 and state = 'queued'
+              and moved_at < case when $4 then now() else (select max(passed) from horizon_taken where destination = $2) end
+                             - $3::bigint * interval '1 ms'
             order by id for update
         ), moved as (
             update work set state = 'waiting', epoch = epoch + 1, call_due_at = now(), moved_at = now(),
@@ -100,13 +128,9 @@ pub async fn requeue_lost(pool: &PgPool, healer: Uuid, destination: &str, age: D
         "#,
         healer,
         destination,
-        i64_as_f64(millis(age)),
+        millis(age),
+        evidence == Evidence::Empty,
     )
     .fetch_one(pool)
     .await?)
-}
-
-/// `interval` is multiplied by a float; the error is far below a millisecond for any age that is asked for.
-fn i64_as_f64(value: i64) -> f64 {
-    f64::from(i32::try_from(value).unwrap_or(i32::MAX))
 }

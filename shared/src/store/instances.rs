@@ -1,35 +1,36 @@
 //! Signs of life: one row an instance, one counter that rises with each heartbeat.
 
 use sqlx::PgPool;
+use sqlx::types::time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::StoreError;
 
-/// Makes the row of a new instance.
+/// Makes the row of a new instance; answers the database's clock.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn register(pool: &PgPool, id: Uuid, service: &str) -> Result<(), StoreError> {
-    sqlx::query!(
-        "insert into instances (id, service) values ($1, $2) on conflict do nothing",
+pub async fn register(pool: &PgPool, id: Uuid, service: &str) -> Result<OffsetDateTime, StoreError> {
+    Ok(sqlx::query_scalar!(
+        r#"insert into instances (id, service) values ($1, $2) returning clock_timestamp() as "now!""#,
         id,
         service
     )
-    .execute(pool)
-    .await?;
-    Ok(())
+    .fetch_one(pool)
+    .await?)
 }
 
-/// Beats once. `false`: it was declared dead, and what it had belongs to others.
+/// Beats once; answers the database's clock. `None`: it was declared dead, and what it had belongs to others.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn beat(pool: &PgPool, id: Uuid) -> Result<bool, StoreError> {
-    Ok(sqlx::query!("update instances set beat = beat + 1 where id = $1", id)
-        .execute(pool)
-        .await?
-        .rows_affected()
-        == 1)
+pub async fn beat(pool: &PgPool, id: Uuid) -> Result<Option<OffsetDateTime>, StoreError> {
+    Ok(sqlx::query_scalar!(
+        r#"update instances set beat = beat + 1 where id = $1 returning clock_timestamp() as "now!""#,
+        id
+    )
+    .fetch_optional(pool)
+    .await?)
 }
 
 /// Takes an instance off the list when it ends in order.

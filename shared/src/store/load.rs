@@ -122,6 +122,8 @@ pub struct Record {
     pub send: Option<Send>,
     /// The value of a recorded success: then it is not sent again.
     pub value: Option<String>,
+    /// Whether that success said that the receipt is registered.
+    pub registered: bool,
 }
 
 /// Reads the record of a call before it is repeated.
@@ -136,9 +138,9 @@ pub async fn record(pool: &PgPool, receipt: Uuid, call_id: &str) -> Result<Recor
     )
     .fetch_optional(pool)
     .await?;
-    let value = sqlx::query_scalar!(
+    let success = sqlx::query!(
         r#"
-        select value::text as "value!" from calls
+        select value::text as "value!", registered from calls
         where receipt = $1 and call_id = $2 and registers and value is not null limit 1
         "#,
         receipt,
@@ -154,6 +156,7 @@ pub async fn record(pool: &PgPool, receipt: Uuid, call_id: &str) -> Result<Recor
             headers: row.headers,
             body: row.body,
         }),
-        value,
+        registered: success.as_ref().is_some_and(|row| row.registered),
+        value: success.map(|row| row.value),
     })
 }

@@ -23,8 +23,8 @@ pub use error::StoreError;
 
 use std::time::Duration;
 
-use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{Connection, PgConnection, PgPool};
 use uuid::Uuid;
 
 /// Connects to PostgreSQL; the pool opens connections as they are needed and again after an outage.
@@ -49,15 +49,22 @@ pub fn connect(url: &str, connections: u32, service: &str) -> Result<PgPool, Sto
 
 /// Brings the schema up to date and makes the partitions of the coming week.
 ///
-/// An older process beside a newer schema goes on: unknown applied migrations are no error.
+/// One instance does it under a lock, the others wait for it. An older process beside a newer schema goes on: unknown
+/// applied migrations are no error.
 ///
 /// # Errors
 /// When the database cannot be reached or a migration fails.
-pub async fn migrate(pool: &PgPool) -> Result<(), StoreError> {
+pub async fn migrate(url: &str) -> Result<(), StoreError> {
+    // Without the limits of everyday statements: a migration takes its time, and so does waiting for one.
+    let mut connection = PgConnection::connect(url).await?;
     let mut migrator = sqlx::migrate!("../migrations");
     migrator.set_ignore_missing(true);
-    migrator.run(pool).await?;
-    create_partitions(pool).await
+    migrator.run(&mut connection).await?;
+    sqlx::query!("select create_partitions(7)")
+        .execute(&mut connection)
+        .await?;
+    connection.close().await?;
+    Ok(())
 }
 
 /// Makes the daily partitions up to a week ahead; harmless to repeat.

@@ -1,23 +1,45 @@
 //! The versions of pipelines, kept as long as a receipt may finish on one.
 
+use std::time::Duration;
+
 use sqlx::PgPool;
 
-use super::StoreError;
+use super::{StoreError, millis};
 
-/// Stores a version; harmless to repeat.
+/// Stores a version, with the longest time limit that a request of it sets for itself; harmless to repeat.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn store(pool: &PgPool, version: &str, name: &str, source: &str) -> Result<(), StoreError> {
+pub async fn store(
+    pool: &PgPool,
+    version: &str,
+    name: &str,
+    source: &str,
+    longest: Duration,
+) -> Result<(), StoreError> {
     sqlx::query!(
-        "insert into pipelines (version, name, source) values ($1, $2, $3::text::json) on conflict do nothing",
+        "insert into pipelines (version, name, source, longest_timeout_ms) values ($1, $2, $3::text::json, $4) on conflict do nothing",
         version,
         name,
-        source
+        source,
+        millis(longest)
     )
     .execute(pool)
     .await?;
     Ok(())
+}
+
+/// The longest time limit that a request of any version sets for itself.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn longest_timeout(pool: &PgPool) -> Result<Duration, StoreError> {
+    let longest = sqlx::query_scalar!("select max(longest_timeout_ms) from pipelines")
+        .fetch_one(pool)
+        .await?;
+    Ok(Duration::from_millis(
+        longest.and_then(|ms| u64::try_from(ms).ok()).unwrap_or_default(),
+    ))
 }
 
 /// The source of a version, as JSON.

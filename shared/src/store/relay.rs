@@ -34,8 +34,9 @@ pub async fn is_due(pool: &PgPool, destination: &str) -> Result<bool, StoreError
     .await?)
 }
 
-/// Queues up to `limit` due receipts of `destination` while fewer than `max_queued` are queued: due timers first
-/// (they were sent before), then first calls, earliest deadline first, then age.
+/// Queues up to `limit` due receipts of `destination` while fewer than `max_queued` are queued: due timers (they were sent
+/// before), the longest due first, then first calls, earliest deadline first, then age. Timers take no more than seven
+/// tenths of the room, so that first calls never starve behind them. Answers them in that order.
 ///
 /// The horizon's row is locked, so that relays take turns and the bound holds for all of them together.
 ///
@@ -63,21 +64,22 @@ pub async fn queue(pool: &PgPool, destination: &str, max_queued: i64, limit: i64
         Queued,
         r#"
         with timers as materialized (
-            select id from work where destination = $1 and call_due_at <= now() order by call_due_at limit $2 for update skip locked
+            select id from work where destination = $1 and call_due_at <= now() order by call_due_at
+            limit $2::bigint - $2::bigint * 3 / 10 for update skip locked
         ), firsts as materialized (
             select id from work where destination = $1 and first_call_key is not null order by first_call_key, id
-            limit greatest($2 - (select count(*) from timers), 0) for update skip locked
+            limit greatest($2::bigint - (select count(*) from timers), 0) for update skip locked
         ), due as (
-            select id from timers union all select id from firsts
+            select id, row_number() over () as place from (select id from timers union all select id from firsts) t
         ), moved as (
             update work set state = 'queued', epoch = epoch + 1, call_due_at = null, first_call_key = null, moved_at = now()
             from due where work.id = due.id
-            returning work.id, work.epoch
+            returning work.id, work.epoch, due.place
         ), counted as (
             update horizons set put = put + (select count(*) from moved) where destination = $1
         )
         select m.id as "id!", m.epoch as "epoch!", r.traceparent as "traceparent!", r.tracestate
-        from moved m join receipts r on r.id = m.id
+        from moved m join receipts r on r.id = m.id order by m.place
         "#,
         destination,
         room,

@@ -9,8 +9,9 @@ use sqlx::PgPool;
 use sqlx::types::time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::group::Batch;
-use super::{Hold, millis};
+use super::group::{Batch, Group};
+use super::load::Work;
+use super::{Hold, StoreError, millis};
 
 /// What a receipt's row counts about the stage it is at.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -84,6 +85,8 @@ pub struct Call {
     pub retry_after_s: Option<i32>,
     /// Whether the request registers.
     pub registers: bool,
+    /// Whether its answer said that the receipt is registered.
+    pub registered: bool,
     /// What a successful call that registers came to, as JSON.
     pub value: Option<String>,
 }
@@ -111,6 +114,51 @@ pub struct Step {
     pub result: Option<String>,
     /// The calls made in this attempt.
     pub calls: Vec<Call>,
+}
+
+/// Commits a step of a receipt that stood at `before`. One whose data PostgreSQL refuses parks the receipt where it stood:
+/// dropped, it would have an owner that forgot it. Answers whether the receipt was still its owner's.
+///
+/// # Errors
+/// When not even that could be stored.
+pub async fn commit(steps: &Group<StepBatch>, before: &Work, step: Step) -> Result<bool, StoreError> {
+    let calls: Vec<Call> = step.calls.clone();
+    match steps.commit(step).await {
+        Err(error @ StoreError::Refused { .. }) => steps.commit(refused(before, calls, &error)).await,
+        other => other,
+    }
+}
+
+/// The step that is left when PostgreSQL refused what a stage came to: a person's turn, with the calls that were made.
+fn refused(before: &Work, calls: Vec<Call>, error: &StoreError) -> Step {
+    let registers = calls.iter().any(|call| call.registers);
+    Step {
+        hold: before.hold,
+        to: To::Park,
+        position: i16::try_from(before.position).unwrap_or(i16::MAX),
+        destination: before.destination.clone(),
+        counters: before.counters,
+        standing: Standing {
+            unresolved: before.standing.unresolved || registers,
+            ..before.standing
+        },
+        reason: Some(format!("what its stage came to could not be stored: {error}")),
+        stage: String::new(),
+        result: None,
+        calls: calls
+            .into_iter()
+            .map(|call| Call {
+                error: Some("its details could not be stored".to_owned()),
+                value: None,
+                ..call
+            })
+            .collect(),
+    }
+}
+
+/// PostgreSQL's text holds no U+0000; an API's answer may.
+fn storable(text: &str) -> String {
+    text.replace('\0', "\u{FFFD}")
 }
 
 /// The writer of owners' steps. Answers whether the receipt was still its owner's.
@@ -150,13 +198,16 @@ impl Batch for StepBatch {
     async fn commit(&self, items: &[Step], again: bool) -> Result<Vec<bool>, sqlx::Error> {
         let mut transaction = self.0.begin().await?;
         append(&mut transaction, items, again).await?;
-        let moved = advance(&mut transaction, items, again).await?;
+        let mut moved = advance(&mut transaction, items).await?;
+        if again {
+            moved.extend(already(&mut transaction, items).await?);
+        }
         transaction.commit().await?;
         Ok(items.iter().map(|item| moved.contains(&item.hold.id)).collect())
     }
 }
 
-async fn advance(connection: &mut sqlx::PgConnection, items: &[Step], again: bool) -> Result<Vec<Uuid>, sqlx::Error> {
+async fn advance(connection: &mut sqlx::PgConnection, items: &[Step]) -> Result<Vec<Uuid>, sqlx::Error> {
     sqlx::query_scalar!(
         r#"
         with given as (
@@ -198,12 +249,6 @@ async fn advance(connection: &mut sqlx::PgConnection, items: &[Step], again: boo
             select given.id, given.stage, given.result::json from given join held using (id) where given.result is not null
         )
         select id as "id!" from moved union all select id from ended
-        -- After a commit of unknown fate: what is already as this step leaves it. Anybody else would have raised the epoch.
-        union all select work.id from work join given using (id)
-            where $19 and work.epoch = given.epoch
-              and (given.to_ in ('internal', 'call', 'first_call', 'parked') and work.owner is null)
-        union all select finished.id from finished join given using (id)
-            where $19 and finished.epoch = given.epoch and given.to_ in ('registered', 'rejected')
         "#,
         &items.iter().map(|item| item.hold.id).collect::<Vec<_>>(),
         &items.iter().map(|item| item.hold.epoch).collect::<Vec<_>>(),
@@ -220,10 +265,28 @@ async fn advance(connection: &mut sqlx::PgConnection, items: &[Step], again: boo
         &items.iter().map(|item| item.counters.spent_ms).collect::<Vec<_>>(),
         &items.iter().map(|item| item.standing.unresolved).collect::<Vec<_>>(),
         &items.iter().map(|item| item.standing.registered).collect::<Vec<_>>(),
-        &items.iter().map(|item| item.reason.clone()).collect::<Vec<_>>() as &[Option<String>],
+        &items.iter().map(|item| item.reason.as_deref().map(storable)).collect::<Vec<_>>() as &[Option<String>],
         &items.iter().map(|item| item.stage.clone()).collect::<Vec<_>>(),
         &items.iter().map(|item| item.result.clone()).collect::<Vec<_>>() as &[Option<String>],
-        again,
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// What is as its step leaves it already, by an earlier try whose answer was lost: anybody else would have raised the epoch.
+/// A statement of its own: the one before may have waited for that very try to end, and still sees what was before it.
+async fn already(connection: &mut sqlx::PgConnection, items: &[Step]) -> Result<Vec<Uuid>, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"
+        with given as (select * from unnest($1::uuid[], $2::int[], $3::text[]) as t (id, epoch, to_))
+        select work.id as "id!" from work join given using (id)
+            where work.epoch = given.epoch and given.to_ in ('internal', 'call', 'first_call', 'parked') and work.owner is null
+        union all select finished.id from finished join given using (id)
+            where finished.epoch = given.epoch and given.to_ in ('registered', 'rejected')
+        "#,
+        &items.iter().map(|item| item.hold.id).collect::<Vec<_>>(),
+        &items.iter().map(|item| item.hold.epoch).collect::<Vec<_>>(),
+        &items.iter().map(|item| item.to.state().to_owned()).collect::<Vec<_>>(),
     )
     .fetch_all(connection)
     .await
@@ -240,13 +303,15 @@ async fn append(connection: &mut sqlx::PgConnection, items: &[Step], again: bool
     }
     sqlx::query!(
         r#"
-        insert into calls (id, receipt, stage, request, attempt, call_id, started_at, duration_ms, outcome, status, error, retry_after_s, registers, value)
+        insert into calls (id, receipt, stage, request, attempt, call_id, started_at, duration_ms, outcome, status, error, retry_after_s,
+                           registers, registered, value)
         select t.id, t.receipt, t.stage, t.request, t.attempt, t.call_id, t.started_at, t.duration_ms, t.outcome, t.status, t.error, t.retry_after_s,
-               t.registers, t.value::json
+               t.registers, t.registered, t.value::json
         from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::int[], $6::text[], $7::timestamptz[], $8::int[], $9::text[], $10::smallint[],
-                    $11::text[], $12::int[], $13::bool[], $14::text[])
-            as t (id, receipt, stage, request, attempt, call_id, started_at, duration_ms, outcome, status, error, retry_after_s, registers, value)
-        where not $15 or not exists (select from calls c where c.receipt = t.receipt and c.id = t.id)
+                    $11::text[], $12::int[], $13::bool[], $14::bool[], $15::text[])
+            as t (id, receipt, stage, request, attempt, call_id, started_at, duration_ms, outcome, status, error, retry_after_s,
+                  registers, registered, value)
+        where not $16 or not exists (select from calls c where c.receipt = t.receipt and c.id = t.id)
         "#,
         &calls.iter().map(|(_, call)| call.id).collect::<Vec<_>>(),
         &calls.iter().map(|(receipt, _)| *receipt).collect::<Vec<_>>(),
@@ -258,9 +323,10 @@ async fn append(connection: &mut sqlx::PgConnection, items: &[Step], again: bool
         &calls.iter().map(|(_, call)| i32::try_from(call.duration.as_millis()).unwrap_or(i32::MAX)).collect::<Vec<_>>(),
         &calls.iter().map(|(_, call)| call.outcome.to_owned()).collect::<Vec<_>>(),
         &calls.iter().map(|(_, call)| call.status).collect::<Vec<_>>() as &[Option<i16>],
-        &calls.iter().map(|(_, call)| call.error.clone()).collect::<Vec<_>>() as &[Option<String>],
+        &calls.iter().map(|(_, call)| call.error.as_deref().map(storable)).collect::<Vec<_>>() as &[Option<String>],
         &calls.iter().map(|(_, call)| call.retry_after_s).collect::<Vec<_>>() as &[Option<i32>],
         &calls.iter().map(|(_, call)| call.registers).collect::<Vec<_>>(),
+        &calls.iter().map(|(_, call)| call.registered).collect::<Vec<_>>(),
         &calls.iter().map(|(_, call)| call.value.clone()).collect::<Vec<_>>() as &[Option<String>],
         again,
     )

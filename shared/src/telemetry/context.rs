@@ -36,6 +36,18 @@ impl TraceContext {
         }
     }
 
+    /// The context of `span`, with which a trace begins; one of its own while no traces are exported.
+    #[must_use]
+    pub fn begun(span: &Span) -> Self {
+        let root = Self::root(false);
+        let context = root.of(span);
+        if context.trace_id() == root.trace_id() {
+            root
+        } else {
+            context
+        }
+    }
+
     /// Another span of the same trace, for when no span is exported.
     #[must_use]
     pub fn child(&self) -> Self {
@@ -82,6 +94,13 @@ impl TraceContext {
         if let Some(parent) = self.span_context() {
             // An error says that no traces are exported: then there is no parent to set.
             let _ = span.set_parent(Context::new().with_remote_span_context(parent));
+        }
+    }
+
+    /// Links `span` to this context, as messaging conventions ask beside the parent.
+    pub fn link(&self, span: &Span) {
+        if let Some(context) = self.span_context() {
+            span.add_link(context);
         }
     }
 

@@ -1,6 +1,12 @@
 //! Prometheus metrics of a process.
 
+use std::time::Duration;
+
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio_util::sync::CancellationToken;
+
+/// How often histograms are drained.
+const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Installs the recorder of this process.
 ///
@@ -19,4 +25,11 @@ pub fn install() -> Result<PrometheusHandle, super::Error> {
         })
         .and_then(metrics_exporter_prometheus::PrometheusBuilder::install_recorder)
         .map_err(|error| super::Error(error.to_string()))
+}
+
+/// Drains what histograms gather, until `stop`: without it they grow for as long as nobody reads them.
+pub async fn upkeep(handle: PrometheusHandle, stop: CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(UPKEEP)).await.is_some() {
+        handle.run_upkeep();
+    }
 }

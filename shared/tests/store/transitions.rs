@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use shared::store::accept::{AcceptBatch, Accepted, Start};
 use shared::store::claim::{self, Dispatch, DispatchBatch};
-use shared::store::group::Batch;
-use shared::store::load::{self, Send};
-use shared::store::step::{Call, Standing, To};
-use shared::store::{Hold, heal, instances, operate, relay};
+use shared::store::group::{Batch, Group};
+use shared::store::heal::{self, Evidence};
+use shared::store::load::{self, Send, Work};
+use shared::store::step::{Call, Standing, StepBatch, To};
+use shared::store::{Hold, instances, operate, relay};
 use sqlx::PgPool;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -239,6 +240,7 @@ fn call(outcome: &'static str, value: Option<&str>) -> Call {
         error: None,
         retry_after_s: None,
         registers: true,
+        registered: false,
         value: value.map(str::to_owned),
     }
 }
@@ -261,14 +263,23 @@ async fn what_was_answered_is_kept_though_the_step_came_too_late(pool: PgPool) {
 async fn a_lost_message_is_queued_again_and_the_old_one_is_stale(pool: PgPool) {
     let message = queued(&pool).await;
     assert_eq!(
-        heal::requeue_lost(&pool, OTHER, FISCAL, Duration::from_mins(1))
+        heal::requeue_lost(&pool, OTHER, FISCAL, Duration::from_mins(1), Evidence::Empty)
             .await
             .unwrap(),
         0,
         "too young"
     );
     assert_eq!(
-        heal::requeue_lost(&pool, OTHER, FISCAL, Duration::ZERO).await.unwrap(),
+        heal::requeue_lost(&pool, OTHER, FISCAL, Duration::ZERO, Evidence::Passed)
+            .await
+            .unwrap(),
+        0,
+        "nothing later was claimed: it may stand in a long queue"
+    );
+    assert_eq!(
+        heal::requeue_lost(&pool, OTHER, FISCAL, Duration::ZERO, Evidence::Empty)
+            .await
+            .unwrap(),
         1
     );
     assert_eq!(relay::depth(&pool, FISCAL).await.unwrap(), 0);
@@ -280,6 +291,109 @@ async fn a_lost_message_is_queued_again_and_the_old_one_is_stale(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = "../migrations")]
+async fn a_message_is_lost_once_later_ones_were_claimed(pool: PgPool) {
+    let lost = queued(&pool).await;
+    let later = queued(&pool).await;
+    assert!(claims(&pool, later.id, later.epoch, None).await.is_some());
+    let requeue = async |age| {
+        heal::requeue_lost(&pool, OTHER, FISCAL, age, Evidence::Passed)
+            .await
+            .unwrap()
+    };
+    assert_eq!(requeue(Duration::from_mins(1)).await, 0, "within the margin");
+    assert_eq!(requeue(Duration::ZERO).await, 1);
+    assert_eq!(state(&pool, lost.id).await, "waiting");
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn first_calls_do_not_starve_behind_timers(pool: PgPool) {
+    for _ in 0..20 {
+        let id = accept(&pool, Start::Owned(ME)).await;
+        assert!(moves(&pool, step(held(id, 1), To::WaitCall(Duration::ZERO))).await);
+        accept(&pool, Start::FirstCall).await;
+    }
+    let firsts = async || {
+        sqlx::query_scalar::<_, i64>("select count(*) from work where first_call_key is not null")
+            .fetch_one(&pool)
+            .await
+            .unwrap()
+    };
+    assert_eq!(relay::queue(&pool, FISCAL, 100, 10).await.unwrap().len(), 10);
+    assert_eq!(firsts().await, 17);
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn whoever_beat_after_all_is_not_dead(pool: PgPool) {
+    instances::register(&pool, ME, "test").await.unwrap();
+    let running = accept(&pool, Start::Owned(ME)).await;
+    assert!(instances::beat(&pool, ME).await.unwrap().is_some());
+    assert_eq!(heal::take_over_internal(&pool, ME, Some(0)).await.unwrap(), None);
+    assert_eq!(
+        heal::take_over_internal(&pool, ME, None).await.unwrap(),
+        None,
+        "it is listed"
+    );
+    assert_eq!(state(&pool, running).await, "running");
+    assert_eq!(heal::take_over_internal(&pool, ME, Some(1)).await.unwrap(), Some(1));
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_step_that_cannot_be_stored_parks_its_receipt_where_it_stood(pool: PgPool) {
+    let group = Group::start(StepBatch(pool.clone()));
+    let message = queued(&pool).await;
+    let hold = claims(&pool, message.id, message.epoch, Some(send())).await.unwrap();
+    let before = Work {
+        hold,
+        ..work(&pool, message.id).await.unwrap()
+    };
+    let mut bad = step(hold, To::Registered);
+    bad.result = Some("{not json".to_owned());
+    bad.calls = vec![call("success", Some("{not json"))];
+    assert!(shared::store::step::commit(&group, &before, bad).await.unwrap());
+    assert_eq!(state(&pool, message.id).await, "parked");
+    let after = work(&pool, message.id).await.unwrap();
+    assert_eq!(after.position, before.position);
+    assert!(after.standing.unresolved, "it was sent");
+    let calls = shared::store::read::history(&pool, message.id, OffsetDateTime::now_utc())
+        .await
+        .unwrap();
+    assert_eq!(calls.len(), 1, "that it was called is on record");
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_reason_may_hold_what_postgresql_cannot(pool: PgPool) {
+    let id = accept(&pool, Start::Owned(ME)).await;
+    let mut parked = step(held(id, 1), To::Park);
+    parked.reason = Some("nul \0 in it".to_owned());
+    assert!(moves(&pool, parked).await);
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn calls_that_landed_beside_their_day_move_in_when_it_is_made(pool: PgPool) {
+    let id = accept(&pool, Start::Owned(ME)).await;
+    let mut late = step(held(id, 1), To::Own);
+    late.calls = vec![Call {
+        started_at: OffsetDateTime::now_utc() + Duration::from_hours(24 * 10),
+        ..call("success", Some("{}"))
+    }];
+    assert!(moves(&pool, late).await);
+    let in_default = async || {
+        sqlx::query_scalar::<_, i64>("select count(*) from calls_default")
+            .fetch_one(&pool)
+            .await
+            .unwrap()
+    };
+    assert_eq!(in_default().await, 1);
+    sqlx::query("select create_partitions(12)")
+        .execute(&pool)
+        .await
+        .unwrap();
+    assert_eq!(in_default().await, 0);
+    let record = load::record(&pool, id, "c1").await.unwrap();
+    assert_eq!(record.value.as_deref(), Some("{}"));
+}
+
+#[sqlx::test(migrations = "../migrations")]
 async fn the_dead_lose_internal_work_first_and_open_calls_stay_unresolved(pool: PgPool) {
     instances::register(&pool, ME, "test").await.unwrap();
     let running = accept(&pool, Start::Owned(ME)).await;
@@ -287,8 +401,11 @@ async fn the_dead_lose_internal_work_first_and_open_calls_stay_unresolved(pool: 
     let message = queued(&pool).await;
     claims(&pool, message.id, message.epoch, Some(send())).await.unwrap();
 
-    assert_eq!(heal::take_over_internal(&pool, ME).await.unwrap(), 1);
-    assert!(!instances::beat(&pool, ME).await.unwrap(), "the dead learn of it");
+    assert_eq!(heal::take_over_internal(&pool, ME, Some(0)).await.unwrap(), Some(1));
+    assert!(
+        instances::beat(&pool, ME).await.unwrap().is_none(),
+        "the dead learn of it"
+    );
     assert_eq!(state(&pool, running).await, "waiting");
     assert_eq!(state(&pool, others).await, "running");
     assert_eq!(state(&pool, message.id).await, "dispatching");

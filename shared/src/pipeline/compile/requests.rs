@@ -1,7 +1,6 @@
 //! A request and its rules.
 
 use http::Method;
-use serde::Deserialize;
 use toml::{Table, Value};
 
 use super::Context;
@@ -9,21 +8,20 @@ use super::times::{duration, fill};
 use crate::pipeline::filter::Filter;
 use crate::pipeline::mistakes::Found;
 use crate::pipeline::request::{Reason, Rule, Then};
+use crate::pipeline::subject::Variables;
 use crate::pipeline::template::Template;
 use crate::pipeline::{Effect, Request, Source, To, definition};
 
 pub(super) fn request(stage: &str, name: &str, table: &Table, context: &mut Context<'_>) -> Option<Request> {
     let place = format!("{stage}.{name}");
-    let given = context
-        .found
-        .keep(&place, definition::Request::deserialize(Value::Table(table.clone())))?;
+    let given: definition::Request = context.found.read(&place, table)?;
     let found = &mut *context.found;
     let to = match (given.service, given.destination) {
-        (Some(service), None) => Some(To::Service(service)),
-        (None, Some(destination)) => Some(To::Destination(destination)),
+        (Some(service), None) => To::Service(service),
+        (None, Some(destination)) => To::Destination(destination),
         _ => {
             found.add(&place, "either `service` or `destination` is needed");
-            None
+            To::Service(String::new())
         }
     };
     let methods = [
@@ -43,12 +41,18 @@ pub(super) fn request(stage: &str, name: &str, table: &Table, context: &mut Cont
             "exactly one of `get`, `post`, `put`, `patch` and `delete` is needed",
         );
     }
-    let (method, path) = methods.pop()?;
+    let (method, path) = methods.pop().unwrap_or_else(|| (Method::GET, "/".to_owned()));
     let path_place = format!("{place}.{}", method.as_str().to_ascii_lowercase());
     if !path.starts_with('/') {
         found.add(&path_place, "a path begins with /");
     }
-    let path = found.keep(&path_place, Template::compile(&path));
+    let places = Places {
+        order: context.order,
+        variables: &context.variables,
+        stage,
+        items: given.for_each.is_some(),
+    };
+    let path = places.template(&path_place, &path, found);
     let mut filter = |key: &str, text: Option<String>| {
         text.and_then(|text| found.keep(&format!("{place}.{key}"), Filter::compile(&text)))
     };
@@ -65,28 +69,35 @@ pub(super) fn request(stage: &str, name: &str, table: &Table, context: &mut Cont
         .headers
         .into_iter()
         .filter_map(|(key, text)| {
-            Some((
-                key.clone(),
-                found.keep(&format!("{place}.headers.{key}"), Template::compile(&text))?,
-            ))
+            let template = places.template(&format!("{place}.headers.{key}"), &text, found)?;
+            Some((key, template))
         })
         .collect();
-    let effect = effect(&place, given.effect.as_deref(), &method, to.as_ref()?, found);
+    let effect = effect(&place, given.effect.as_deref(), &method, &to, found);
+    if given.parallel == Some(0) {
+        found.add(&format!("{place}.parallel"), "at least 1");
+    }
     let timeout = given
         .timeout
         .and_then(|text| duration(&format!("{place}.timeout"), &text, found));
     let poll = given
         .poll
+        .map(|definition::Poll { first, factor, max }| definition::Retry {
+            first,
+            factor,
+            max,
+            budget: None,
+        })
         .map(|given| fill(&format!("{place}.poll"), given, context.retry, found));
     let rules = given
         .on
-        .into_iter()
+        .iter()
         .enumerate()
         .filter_map(|(n, rule)| self::rule(&format!("{place}.on[{n}]"), stage, rule, context.order, found))
         .collect();
     Some(Request {
         name: name.to_owned(),
-        to: to?,
+        to,
         effect,
         poll,
         parallel: given.parallel.unwrap_or(8).max(1),
@@ -103,7 +114,56 @@ pub(super) fn request(stage: &str, name: &str, table: &Table, context: &mut Cont
         rules,
         variables: context.variables.clone(),
         success_registers: false,
+        asks_results: mentions_results(table, context.source),
     })
+}
+
+/// Whether any text of a request mentions earlier results: then it cannot be rendered before they are there.
+fn mentions_results(table: &Table, source: &Source) -> bool {
+    table.iter().any(|(key, value)| match value {
+        Value::String(file) if key == "body_file" => {
+            source.files.get(file).is_some_and(|text| text.contains(".results"))
+        }
+        Value::String(text) => text.contains(".results"),
+        Value::Table(table) => mentions_results(table, source),
+        _ => false,
+    })
+}
+
+/// What the places of a request's templates may name.
+struct Places<'a> {
+    order: &'a [String],
+    variables: &'a Variables,
+    stage: &'a str,
+    items: bool,
+}
+
+impl Places<'_> {
+    fn template(&self, place: &str, text: &str, found: &mut Found) -> Option<Template> {
+        let template = found.keep(place, Template::compile(text))?;
+        for path in template.places() {
+            if let Err(mistake) = self.check(path) {
+                found.add(place, format!("{{.{}}}: {mistake}", path.join(".")));
+            }
+        }
+        Some(template)
+    }
+
+    fn check(&self, path: &[String]) -> Result<(), String> {
+        let path: Vec<&str> = path.iter().map(String::as_str).collect();
+        let at = |stage: &str| self.order.iter().position(|name| name == stage);
+        match path.as_slice() {
+            ["vars", name, ..] if !self.variables.iter().any(|(known, _)| known == name) => {
+                Err(format!("there is no `{name}` in [vars]"))
+            }
+            ["results", stage, ..] if at(stage).is_none_or(|index| Some(index) > at(self.stage)) => {
+                Err(format!("`{stage}` is no stage before this one"))
+            }
+            ["item", ..] if !self.items => Err("there are items only with `for_each`".to_owned()),
+            ["call", rest @ ..] if rest != ["id"] => Err("of a call there is only .call.id".to_owned()),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// What repeating a request does, where it is not said: nothing for GET, no harm at a service, registering at a destination.
@@ -131,7 +191,14 @@ fn body(place: &str, text: Option<String>, file: Option<String>, source: &Source
         }
         (Some(text), None) => found.keep(&format!("{place}.body"), Filter::compile(&text)),
         (None, Some(file)) => {
-            let text = source.files.get(&file).ok_or_else(|| format!("{file:?} was not read"));
+            let unread = || {
+                source
+                    .unread
+                    .get(&file)
+                    .cloned()
+                    .unwrap_or_else(|| format!("{file:?} was not read"))
+            };
+            let text = source.files.get(&file).ok_or_else(unread);
             found.keep(
                 &format!("{place}.body_file"),
                 text.and_then(|text| Filter::compile(text)),
@@ -141,7 +208,14 @@ fn body(place: &str, text: Option<String>, file: Option<String>, source: &Source
     }
 }
 
-fn rule(place: &str, stage: &str, given: definition::Rule, order: &[String], found: &mut Found) -> Option<Rule> {
+fn rule(place: &str, stage: &str, table: &Table, order: &[String], found: &mut Found) -> Option<Rule> {
+    let given: definition::Rule = found.read(place, table)?;
+    if given.status.is_some_and(|status| !(100..=599).contains(&status)) {
+        found.add(&format!("{place}.status"), "100 to 599");
+    }
+    if given.stage.is_some() && given.then != "reissue" {
+        found.add(&format!("{place}.stage"), "only a reissue goes back to a stage");
+    }
     if given.status.is_none() && given.condition.is_none() {
         found.add(place, "`status`, `if` or both are needed");
     }
@@ -187,7 +261,8 @@ fn rule(place: &str, stage: &str, given: definition::Rule, order: &[String], fou
         );
     }
     let reason = given.reason.and_then(|text| {
-        if text.starts_with('.') {
+        // A sentence begins with none of these, a filter with one of them.
+        if text.starts_with(['.', '"', '(', '[', '{', '$']) {
             found
                 .keep(&format!("{place}.reason"), Filter::compile(&text))
                 .map(Reason::Filter)

@@ -7,6 +7,7 @@ fn source(toml: &str) -> Source {
     Source {
         toml: toml.to_owned(),
         files: [("register.jq".to_owned(), body)].into(),
+        unread: [].into(),
     }
 }
 
@@ -31,7 +32,7 @@ fn the_shipped_pipeline_compiles() {
 fn a_mistake_is_named_with_its_place() {
     let mistakes = [
         ("post = \"/validate\"", "post = \"validate\"", "validate.rules.post:"),
-        ("service = \"tax\"", "servise = \"tax\"", "calculate.tax:"),
+        ("service = \"tax\"", "servise = \"tax\"", "calculate.tax.servise:"),
         (
             "service = \"tax\"",
             "service = \"tax\"\ndestination = \"fiscal\"",

@@ -2,17 +2,22 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
 use toml::Value;
 
 use crate::pipeline::mistakes::Found;
 use crate::pipeline::{Backoff, definition};
 
 pub(super) fn backoff(place: &str, value: Option<&Value>, base: Backoff, found: &mut Found) -> Backoff {
-    let Some(value) = value else { return base };
-    match found.keep(place, definition::Retry::deserialize(value.clone())) {
-        Some(given) => fill(place, given, base, found),
+    match value {
         None => base,
+        Some(Value::Table(table)) => match found.read(place, table) {
+            Some(given) => fill(place, given, base, found),
+            None => base,
+        },
+        Some(_) => {
+            found.add(place, "a table is needed");
+            base
+        }
     }
 }
 

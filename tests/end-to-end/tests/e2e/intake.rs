@@ -75,6 +75,7 @@ async fn every_body_gets_its_answer_and_nobody_enters_without_a_token() {
     let document: Value = serde_json::from_str(
         &client
             .get(format!("{base}/openapi.json"))
+            .header("authorization", format!("Bearer {TOKEN}"))
             .send()
             .await
             .unwrap()

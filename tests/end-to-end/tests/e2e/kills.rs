@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use end_to_end::{Stack, eventually};
 
-use super::{all_registered, quick, receipts};
+use super::{all_registered, mortal, receipts};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn both_processes_are_killed_in_the_middle_and_started_again() {
-    let mut stack = Stack::start(&quick()).await.unwrap();
+    let mut stack = Stack::start(&mortal()).await.unwrap();
     stack.post_all(&receipts(150)).await.unwrap();
     eventually(
         Duration::from_secs(30),
@@ -33,7 +33,7 @@ async fn both_processes_are_killed_in_the_middle_and_started_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_process_hands_back_and_nothing_is_lost() {
-    let mut stack = Stack::start(&quick()).await.unwrap();
+    let mut stack = Stack::start(&mortal()).await.unwrap();
     stack.post_all(&receipts(100)).await.unwrap();
     let limit = Duration::from_secs(25);
     assert!(stack.orchestrators[0].process.terminate(limit).await.unwrap().success());
