@@ -6,6 +6,7 @@ mod openapi;
 mod post;
 mod problem;
 mod read;
+mod reason;
 mod steer;
 
 use std::sync::Arc;

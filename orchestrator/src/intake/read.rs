@@ -16,6 +16,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::auth::Caller;
+use super::reason::reason;
 use super::{Intake, Problem};
 
 /// A receipt as it stands.
@@ -149,6 +150,7 @@ async fn view(intake: &Intake, caller: &Caller, id: Uuid) -> Result<Option<Recei
     let pipeline = intake.versions.get(&receipt.pipeline).await.ok();
     let position = receipt.position.and_then(|position| usize::try_from(position).ok());
     let stage = position.and_then(|position| pipeline.as_ref()?.stages.get(position).map(|stage| stage.name.clone()));
+    let reason = reason(&receipt);
     let trace = TraceContext {
         traceparent: receipt.traceparent,
         tracestate: None,
@@ -162,7 +164,7 @@ async fn view(intake: &Intake, caller: &Caller, id: Uuid) -> Result<Option<Recei
         state: receipt.state,
         stage: stage.or(receipt.last_stage),
         destination: receipt.destination.filter(|destination| !destination.is_empty()),
-        reason: receipt.reason,
+        reason,
         due_at: receipt.due_at,
         deadline: receipt.deadline,
         accepted_at: receipt.accepted_at,

@@ -10,14 +10,15 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use lapin::message::BasicReturnMessage;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
-use lapin::{Channel, Confirmation};
+use lapin::{Channel, Confirmation, Event};
 use shared::configuration::Secret;
 use shared::handoff::{self, Message, PATIENCE};
 use shared::store::relay::Queued;
 use shared::telemetry::TraceContext;
 use tokio::sync::mpsc;
-use tokio::time::{interval, timeout};
+use tokio::time::{Instant, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::info_span;
 
@@ -69,10 +70,14 @@ impl Broker {
         self.error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn lost(&self, error: &lapin::Error) {
+    fn open(&self) {
+        self.connected.store(true, Ordering::Relaxed);
+    }
+
+    fn closed(&self, reason: String) {
         self.connected.store(false, Ordering::Relaxed);
         self.ready.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        *self.error.lock().unwrap_or_else(PoisonError::into_inner) = error.to_string();
+        *self.error.lock().unwrap_or_else(PoisonError::into_inner) = reason;
     }
 }
 
@@ -94,7 +99,7 @@ pub async fn run(
         if broker.connected() {
             pause = Duration::from_millis(100);
         }
-        broker.lost(&error);
+        broker.closed(error.to_string());
         tracing::warn!(%error, "no broker to publish to");
         if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
             return;
@@ -112,72 +117,99 @@ async fn session(
     stop: &CancellationToken,
 ) -> Result<(), lapin::Error> {
     let connection = handoff::connect(url.expose(), "chekhov-orchestrator publish").await?;
+    let mut events = Box::pin(connection.events_listener());
     let channel = connection.create_channel().await?;
     channel.confirm_select(ConfirmSelectOptions::default()).await?;
     gauge(&channel, queues, broker).await?;
-    broker.connected.store(true, Ordering::Relaxed);
+    broker.open();
     tracing::info!("publishing");
 
     let mut again = std::mem::take(unconfirmed);
+    let mut sent: BTreeMap<u64, Publication> = BTreeMap::new();
+    let mut number = 0;
     let mut confirms = FuturesUnordered::new();
+    let mut heard = Instant::now();
+    let mut blocked = false;
     let mut tick = interval(GAUGE);
     let result = loop {
-        let room = confirms.len() < WINDOW;
+        let room = sent.len() < WINDOW && !blocked;
         tokio::select! {
             biased;
-            Some((publication, outcome)) = confirms.next(), if !confirms.is_empty() => {
+            Some(event) = events.next() => match event {
+                // The broker is short of memory or disk: it reads nothing more from here until it has some again.
+                Event::ConnectionBlocked(reason) => {
+                    blocked = true;
+                    broker.closed(format!("blocked: {reason}"));
+                    tracing::warn!(reason, "the broker takes no messages");
+                }
+                Event::ConnectionUnblocked => {
+                    (blocked, heard) = (false, Instant::now());
+                    broker.open();
+                }
+                _ => {}
+            },
+            Some((n, outcome)) = confirms.next(), if !confirms.is_empty() => {
+                heard = Instant::now();
                 let outcome: Result<Confirmation, lapin::Error> = outcome;
                 match outcome {
-                    Ok(Confirmation::Ack(None) | Confirmation::NotRequested) => {}
+                    Ok(Confirmation::Ack(None) | Confirmation::NotRequested) => drop(sent.remove(&n)),
                     // The returned message may be another than this confirm's: declare the topology, publish what came back.
                     Ok(Confirmation::Ack(Some(returned)) | Confirmation::Nack(Some(returned))) => {
+                        sent.remove(&n);
                         metrics::counter!("chekhov_returned_messages_total").increment(1);
                         if let Err(error) = gauge(&channel, queues, broker).await { break Err(error) }
-                        let message = Message::decode(&returned.data, &returned.properties);
-                        if let (Ok(message), Some((destination, _))) = (message, queues.iter().find(|(_, queue)| *queue == returned.routing_key.as_str())) {
-                            let receipt = Queued { id: message.id, epoch: message.epoch, traceparent: message.trace.traceparent, tracestate: message.trace.tracestate };
-                            again.push_back(Publication { destination: destination.clone(), receipt });
-                        }
+                        again.extend(read(&returned, queues));
                     }
-                    Ok(Confirmation::Nack(None)) => again.push_back(publication),
-                    Err(error) => { again.push_back(publication); break Err(error); }
+                    Ok(Confirmation::Nack(None)) => again.extend(sent.remove(&n)),
+                    Err(error) => break Err(error),
                 }
             }
             publication = next(&mut again, inbox), if room => {
                 let Some(publication) = publication else { break Ok(()) };
-                match publish(&channel, queues, &publication).await {
-                    Ok(confirm) => confirms.push(async move {
-                        let outcome = timeout(PATIENCE, confirm).await.unwrap_or_else(|_| Err(handoff::timed_out()));
-                        (publication, outcome)
-                    }),
-                    Err(error) => { again.push_back(publication); break Err(error); }
+                if sent.is_empty() {
+                    heard = Instant::now();
+                }
+                number += 1;
+                let n = number;
+                let published = timeout(PATIENCE, publish(&channel, queues, &publication)).await;
+                sent.insert(n, publication);
+                match published {
+                    Ok(Ok(confirm)) => confirms.push(async move { (n, confirm.await) }),
+                    Ok(Err(error)) => break Err(error),
+                    // Blocked before it said so: the frame goes out when it is unblocked, and once more from here.
+                    Err(_) if connection.status().blocked() => again.extend(sent.remove(&n)),
+                    Err(_) => break Err(handoff::timed_out()),
                 }
             }
-            _ = tick.tick() => if let Err(error) = gauge(&channel, queues, broker).await { break Err(error) },
-            () = stop.cancelled(), if inbox.is_empty() && again.is_empty() && confirms.is_empty() => break Ok(()),
+            _ = tick.tick(), if !blocked => {
+                if !sent.is_empty() && heard.elapsed() > PATIENCE { break Err(handoff::timed_out()) }
+                if let Err(error) = gauge(&channel, queues, broker).await { break Err(error) }
+            }
+            () = stop.cancelled(), if inbox.is_empty() && again.is_empty() && (sent.is_empty() || blocked) => break Ok(()),
         }
     };
     // Whatever was not confirmed goes out again on the next connection.
+    unconfirmed.extend(sent.into_values());
     unconfirmed.extend(again);
-    let left: Vec<_> = if result.is_err() {
-        drain(confirms).await
-    } else {
-        Vec::new()
-    };
-    unconfirmed.extend(left);
     let _ = timeout(Duration::from_secs(1), connection.close(200, "bye".into())).await;
     result
 }
 
-async fn drain<F>(mut confirms: FuturesUnordered<F>) -> Vec<Publication>
-where
-    F: Future<Output = (Publication, Result<Confirmation, lapin::Error>)>,
-{
-    let mut left = Vec::new();
-    while let Some((publication, _)) = confirms.next().await {
-        left.push(publication);
-    }
-    left
+/// A returned message, to be published again.
+fn read(returned: &BasicReturnMessage, queues: &[(String, String)]) -> Option<Publication> {
+    let message = Message::decode(&returned.data, &returned.properties).ok()?;
+    let (destination, _) = queues
+        .iter()
+        .find(|(_, queue)| *queue == returned.routing_key.as_str())?;
+    Some(Publication {
+        destination: destination.clone(),
+        receipt: Queued {
+            id: message.id,
+            epoch: message.epoch,
+            traceparent: message.trace.traceparent,
+            tracestate: message.trace.tracestate,
+        },
+    })
 }
 
 async fn next(again: &mut VecDeque<Publication>, inbox: &mut mpsc::Receiver<Publication>) -> Option<Publication> {
@@ -217,16 +249,9 @@ async fn publish(
         mandatory: true,
         ..BasicPublishOptions::default()
     };
-    // A blocked connection writes nothing for as long as it is blocked.
-    match timeout(
-        PATIENCE,
-        channel.basic_publish("".into(), queue.into(), options, &body, properties),
-    )
-    .await
-    {
-        Ok(confirm) => confirm,
-        Err(_) => Err(handoff::timed_out()),
-    }
+    channel
+        .basic_publish("".into(), queue.into(), options, &body, properties)
+        .await
 }
 
 /// Declares every queue, which also tells how much is ready in it.

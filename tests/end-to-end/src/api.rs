@@ -79,6 +79,20 @@ impl Receipt {
     pub fn is_settled(&self) -> bool {
         matches!(self.state.as_str(), "registered" | "rejected" | "cancelled" | "parked")
     }
+
+    /// The first stage that was called again after a later one had been: its success was committed, and forgotten.
+    #[must_use]
+    pub fn called_again(&self) -> Option<&str> {
+        let mut order: Vec<&str> = Vec::new();
+        for call in &self.history {
+            match order.iter().position(|stage| *stage == call.stage) {
+                None => order.push(&call.stage),
+                Some(index) if index + 1 < order.len() => return Some(&call.stage),
+                Some(_) => {}
+            }
+        }
+        None
+    }
 }
 
 impl Answer {
@@ -158,6 +172,23 @@ impl Api {
             )),
             404 => Ok(None),
             status => anyhow::bail!("GET /v1/receipts/{id}: {status} {}", answer.body),
+        }
+    }
+
+    /// Makes any `POST` without a body, by the segments of its path.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn act(&self, path: &[&str]) -> anyhow::Result<Answer> {
+        self.send(self.client.post(http::url(&self.base, path)?)).await
+    }
+
+    /// The same API with another token.
+    #[must_use]
+    pub fn with_token(&self, token: &str) -> Self {
+        Self {
+            token: token.to_owned(),
+            ..self.clone()
         }
     }
 

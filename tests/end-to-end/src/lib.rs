@@ -5,7 +5,9 @@
 //! [judge](Stack::judge): nothing lost, nothing registered twice.
 
 mod api;
+mod collector;
 mod eventually;
+mod faults;
 mod http;
 mod judge;
 mod ledger;
@@ -16,11 +18,13 @@ mod servers;
 mod stack;
 
 pub use api::{Answer, Api, Call, Receipt};
+pub use collector::{Collector, Span};
 pub use eventually::{eventually, in_parallel};
+pub use faults::{Fault, every_fault, one_of_each_mode};
 pub use judge::{Posted, Verdict, judge};
 pub use ledger::{Entry, Ledger};
 pub use measure::{early_stages, percentile};
 pub use processes::{Process, binary, free_port};
-pub use receipts::{fixture, fresh, read};
-pub use servers::{Database, amqp_url};
-pub use stack::{Member, Options, Stack, TOKEN};
+pub use receipts::{fixture, fresh, read, receipts_with_sellers};
+pub use servers::{Database, Servers, Urls};
+pub use stack::{Member, ONE_MERCHANT, Options, Stack, TOKEN, VIEWER};

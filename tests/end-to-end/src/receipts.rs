@@ -54,6 +54,21 @@ pub fn fresh(templates: &[Value], count: usize) -> Vec<Value> {
         .collect()
 }
 
+/// `count` fresh receipts with sellers: they call every target there is.
+///
+/// # Errors
+/// When the fixture cannot be read.
+pub fn receipts_with_sellers(count: usize) -> anyhow::Result<Vec<Value>> {
+    let has_seller = |receipt: &Value| {
+        let items = receipt["items"].as_array();
+        items.is_some_and(|items| items.len() < 10 && items.iter().any(|item| item["seller"].is_object()))
+    };
+    let mut templates = read(&fixture("valid.ndjson"))?;
+    templates.retain(has_seller);
+    templates.truncate(count);
+    Ok(fresh(&templates, count))
+}
+
 fn move_instant(receipt: &mut Value, key: &str, stale: impl Fn(OffsetDateTime) -> bool, to: OffsetDateTime) {
     let at = receipt
         .get(key)

@@ -1,16 +1,108 @@
-//! The PostgreSQL and RabbitMQ that somebody else started: their addresses come by the environment.
+//! PostgreSQL and RabbitMQ: those that somebody else started, whose addresses come by the environment, and private ones that
+//! a scenario may stop and start.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, ensure};
 
-/// The AMQP URL of the broker.
-///
-/// # Panics
-/// Without `AMQP_URL`: a test that needs servers fails loudly instead of passing unseen.
-#[must_use]
-pub fn amqp_url() -> String {
-    from_environment("AMQP_URL")
+use crate::processes::free_port;
+
+/// Where the two servers are.
+#[derive(Debug, Clone)]
+pub struct Urls {
+    /// Of a database whose user may create others.
+    pub database: String,
+    /// Of the broker.
+    pub amqp: String,
+}
+
+impl Urls {
+    /// Those of the servers that somebody else started.
+    ///
+    /// # Panics
+    /// Without `DATABASE_URL` and `AMQP_URL`: a test that needs servers fails loudly instead of passing unseen.
+    #[must_use]
+    pub fn from_environment() -> Self {
+        Self {
+            database: from_environment("DATABASE_URL"),
+            amqp: from_environment("AMQP_URL"),
+        }
+    }
+}
+
+/// Servers of a scenario's own; they end with it.
+#[derive(Debug)]
+pub struct Servers {
+    directory: PathBuf,
+    ports: [u16; 4],
+}
+
+impl Servers {
+    /// Starts both.
+    ///
+    /// # Errors
+    /// When they do not start.
+    pub fn start() -> anyhow::Result<Self> {
+        let directory = std::env::temp_dir().join(format!("chekhov-servers-{}", uuid::Uuid::new_v4().simple()));
+        std::fs::create_dir_all(&directory)?;
+        let ports = [free_port()?, free_port()?, free_port()?, free_port()?];
+        let servers = Self { directory, ports };
+        servers.run(&["up"])?;
+        Ok(servers)
+    }
+
+    /// Where they are.
+    ///
+    /// # Errors
+    /// When nobody can say.
+    pub fn urls(&self) -> anyhow::Result<Urls> {
+        let text = self.run(&["urls"])?;
+        let url = |key: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+            line.map(str::to_owned).with_context(|| format!("no {key}"))
+        };
+        Ok(Urls {
+            database: url("DATABASE_URL")?,
+            amqp: url("AMQP_URL")?,
+        })
+    }
+
+    /// Runs `deploy/servers` on them: `["stop", "rabbitmq"]`; answers what it printed.
+    ///
+    /// # Errors
+    /// When it fails: with its words.
+    pub fn run(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/servers");
+        let keys = ["POSTGRES_PORT", "RABBITMQ_PORT", "RABBITMQ_DIST_PORT", "EPMD_PORT"];
+        let output = Command::new(script)
+            .args(arguments)
+            .env("CHEKHOV_DATA", &self.directory)
+            .envs(
+                keys.iter()
+                    .zip(self.ports)
+                    .map(|(key, port)| (format!("CHEKHOV_{key}"), port.to_string())),
+            )
+            .output()
+            .context(script)?;
+        let words = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.success(),
+            "deploy/servers {}: {}",
+            arguments.join(" "),
+            words.trim()
+        );
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+}
+
+impl Drop for Servers {
+    fn drop(&mut self) {
+        match self.run(&["down"]) {
+            Ok(_) => drop(std::fs::remove_dir_all(&self.directory)),
+            Err(error) => eprintln!("{} stays: {error:#}", self.directory.display()),
+        }
+    }
 }
 
 /// A database of a scenario's own, gone with the scenario.
@@ -23,13 +115,10 @@ pub struct Database {
 impl Database {
     /// Creates an empty one.
     ///
-    /// # Panics
-    /// Without `DATABASE_URL`, the URL of a database on the server, of a user who may create databases.
-    ///
     /// # Errors
     /// When the server does not.
-    pub fn create() -> anyhow::Result<Self> {
-        let server = from_environment("DATABASE_URL");
+    pub fn create(urls: &Urls) -> anyhow::Result<Self> {
+        let server = urls.database.clone();
         let name = format!("chekhov_{}", uuid::Uuid::new_v4().simple());
         psql(&server, &format!("CREATE DATABASE {name}"))?;
         Ok(Self { server, name })

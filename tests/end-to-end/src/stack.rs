@@ -1,23 +1,33 @@
 //! A whole Chekhov: a database, a simulator, orchestrators and dispatchers of its own.
 
 use std::ffi::OsStr;
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
-use crate::api::Api;
+use crate::api::{Api, Receipt};
 use crate::eventually::{eventually, in_parallel};
 use crate::judge::{Posted, Verdict, judge};
 use crate::ledger::Ledger;
 use crate::processes::{Process, free_port};
-use crate::servers::{Database, amqp_url};
+use crate::servers::{Database, Urls};
 
 /// The operator's token of every stack.
 pub const TOKEN: &str = "end-to-end";
-/// Its SHA-256.
-const TOKEN_HASH: &str = "1bdfa399a64dcf61e3c97ef2743788084bd6c4fe7278c7901104ff3fdb3ec439";
+/// A viewer's.
+pub const VIEWER: &str = "a-viewer";
+/// One that posts for the merchant `m-1` alone.
+pub const ONE_MERCHANT: &str = "one-merchant";
+/// Role, secret and the merchants of every token.
+const TOKENS: [(&str, &str, &str); 3] = [
+    ("operator", TOKEN, ""),
+    ("viewer", VIEWER, ""),
+    ("intake", ONE_MERCHANT, "\nmerchants = [\"m-1\"]"),
+];
 /// How long a process may need to be ready, on a machine that does other things.
 const READY: Duration = Duration::from_mins(1);
 
@@ -30,6 +40,8 @@ pub struct Options {
     pub dispatchers: usize,
     /// Keys of the configuration and their values: `("destination.fiscal.rate", "50/s")`.
     pub configuration: Vec<(String, String)>,
+    /// PostgreSQL and RabbitMQ; absent: those of the environment.
+    pub servers: Option<Urls>,
 }
 
 impl Default for Options {
@@ -38,6 +50,7 @@ impl Default for Options {
             orchestrators: 1,
             dispatchers: 1,
             configuration: Vec::new(),
+            servers: None,
         }
     }
 }
@@ -76,7 +89,10 @@ pub struct Stack {
     pub posted: Vec<Posted>,
     /// Its database.
     pub database: Database,
-    simulator: Process,
+    /// Where its servers are.
+    pub urls: Urls,
+    /// Ended with the stack.
+    _simulator: Process,
     directory: PathBuf,
     environment: Vec<(String, String)>,
 }
@@ -95,8 +111,10 @@ impl Stack {
         std::fs::create_dir_all(&directory)?;
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         write_configuration(&root, &directory)?;
+        write_pipeline(&root.join("deploy/pipeline"), &directory)?;
 
-        let database = Database::create()?;
+        let urls = options.servers.clone().unwrap_or_else(Urls::from_environment);
+        let database = Database::create(&urls)?;
         let listen = format!("127.0.0.1:{}", free_port()?);
         let arguments = ["--listen", listen.as_str()].map(OsStr::new);
         let mut simulator = Process::start("simulator", "simulator", &arguments, &[], &directory)?;
@@ -104,15 +122,9 @@ impl Stack {
         ready(&mut simulator, async || ledger.is_ready().await).await;
 
         let mut keys = vec![
-            (
-                "pipeline".to_owned(),
-                root.join("deploy/pipeline/receipts.toml")
-                    .canonicalize()?
-                    .display()
-                    .to_string(),
-            ),
+            ("pipeline".to_owned(), "receipts.toml".to_owned()),
             ("database.url".to_owned(), database.url()),
-            ("rabbitmq.url".to_owned(), amqp_url()),
+            ("rabbitmq.url".to_owned(), urls.amqp.clone()),
             ("rabbitmq.prefix".to_owned(), prefix),
             ("destination.fiscal.url".to_owned(), format!("{}/fiscal", ledger.base())),
         ];
@@ -129,7 +141,8 @@ impl Stack {
             ledger,
             posted,
             database,
-            simulator,
+            urls,
+            _simulator: simulator,
             directory,
             environment,
         };
@@ -298,9 +311,25 @@ impl Stack {
         &self.directory
     }
 
-    /// The simulator's process.
-    pub fn simulator(&mut self) -> &mut Process {
-        &mut self.simulator
+    /// A receipt as Chekhov shows it.
+    ///
+    /// # Panics
+    /// When it does not show it.
+    pub async fn shown(&self, posted: &Posted) -> Receipt {
+        let shown = self.any_api().get(&posted.id).await;
+        shown.expect("an answer").expect("what was posted is there")
+    }
+
+    /// Waits until a receipt is in `state`, and shows it.
+    ///
+    /// # Panics
+    /// When it is not within `limit`.
+    pub async fn shown_in(&self, posted: &Posted, state: &str, limit: Duration) -> Receipt {
+        eventually(limit, &format!("it is {state}"), async || {
+            self.shown(posted).await.state == state
+        })
+        .await;
+        self.shown(posted).await
     }
 }
 
@@ -344,9 +373,30 @@ async fn ready(process: &mut Process, is_ready: impl AsyncFn() -> bool) {
 
 fn write_configuration(root: &Path, directory: &Path) -> anyhow::Result<()> {
     let template = root.join("deploy/chekhov.toml");
-    let template = std::fs::read_to_string(&template).with_context(|| template.display().to_string())?;
-    let token = format!("\n[[intake.tokens]]\nname = \"end-to-end\"\nrole = \"operator\"\nsha256 = \"{TOKEN_HASH}\"\n");
-    std::fs::write(directory.join("chekhov.toml"), template + &token)?;
+    let mut text = std::fs::read_to_string(&template).with_context(|| template.display().to_string())?;
+    for (role, secret, merchants) in TOKENS {
+        let hash = hex::encode(Sha256::digest(secret));
+        writeln!(
+            text,
+            "\n[[intake.tokens]]\nname = \"{secret}\"\nrole = \"{role}\"\nsha256 = \"{hash}\"{merchants}"
+        )?;
+    }
+    std::fs::write(directory.join("chekhov.toml"), text)?;
+    Ok(())
+}
+
+/// The shipped pipeline with shorter delays: what is waited for in a test is a fault, not a back-off.
+fn write_pipeline(shipped: &Path, directory: &Path) -> anyhow::Result<()> {
+    let mut text = std::fs::read_to_string(shipped.join("receipts.toml"))?;
+    for (delay, shorter) in [
+        ("first = \"1s\"", "first = \"200ms\""),
+        ("first = \"2s\"", "first = \"400ms\""),
+    ] {
+        ensure!(text.contains(delay), "the shipped pipeline has no {delay} any more");
+        text = text.replace(delay, shorter);
+    }
+    std::fs::write(directory.join("receipts.toml"), text)?;
+    std::fs::copy(shipped.join("register.jq"), directory.join("register.jq"))?;
     Ok(())
 }
 

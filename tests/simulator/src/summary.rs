@@ -23,6 +23,8 @@ pub(crate) struct Summary {
     /// The first of them.
     twice: Vec<Arc<str>>,
     by_operation: BTreeMap<String, u64>,
+    /// Calls that a fault struck, by target and mode.
+    struck: BTreeMap<&'static str, BTreeMap<&'static str, u64>>,
     max_calls_in_1s: usize,
     max_sent_in_1s: usize,
 }
@@ -41,6 +43,12 @@ impl Summary {
             arrived: limited().map(|call| call.at).collect(),
             sent: limited().filter_map(|call| call.sent_at).collect(),
         };
+        let mut struck: BTreeMap<_, BTreeMap<_, u64>> = BTreeMap::new();
+        for call in &ledger.calls {
+            if let Some(fault) = call.fault {
+                *struck.entry(call.target.name()).or_default().entry(fault).or_default() += 1;
+            }
+        }
         let summary = Self {
             calls,
             registrations: ledger.registrations,
@@ -48,6 +56,7 @@ impl Summary {
             registered_twice: ledger.twice.len(),
             twice: ledger.twice.iter().take(NAMED).cloned().collect(),
             by_operation: ledger.by_operation.clone(),
+            struck,
             max_calls_in_1s: 0,
             max_sent_in_1s: 0,
         };

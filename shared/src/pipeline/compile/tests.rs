@@ -47,7 +47,7 @@ fn a_mistake_is_named_with_its_place() {
         (
             "stage = \"register\"",
             "stage = \"fetch\"",
-            "confirm.report.on[3].stage:",
+            "confirm.report.on[4].stage:",
         ),
         ("first = \"2s\"", "first = \"soon\"", "confirm.report.poll.first:"),
         (

@@ -1,9 +1,10 @@
 //! The door: who may call, and what each body is answered with.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use end_to_end::{Options, Stack, TOKEN, fixture};
-use serde_json::Value;
+use end_to_end::{ONE_MERCHANT, Options, Stack, TOKEN, VIEWER, eventually, fixture};
+use serde_json::{Value, json};
 
 use super::receipts;
 
@@ -55,6 +56,16 @@ async fn every_body_gets_its_answer_and_nobody_enters_without_a_token() {
     let receipt = receipts(1).remove(0);
     assert_eq!(post(receipt.to_string(), None).await.0, 401);
     assert_eq!(post(receipt.to_string(), Some("wrong")).await.0, 401);
+    assert_eq!(
+        post(receipt.to_string(), Some(VIEWER)).await.0,
+        403,
+        "a viewer posts nothing"
+    );
+    assert_eq!(
+        post(receipt.to_string(), Some(ONE_MERCHANT)).await.0,
+        403,
+        "another merchant's"
+    );
     let (status, _, first) = post(receipt.to_string(), Some(TOKEN)).await;
     assert_eq!(status, 202);
     let (status, _, again) = post(receipt.to_string(), Some(TOKEN)).await;
@@ -85,4 +96,67 @@ async fn every_body_gets_its_answer_and_nobody_enters_without_a_token() {
     )
     .unwrap();
     assert!(document["openapi"].as_str().unwrap().starts_with("3.1") && document["paths"]["/v1/receipts"].is_object());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_role_may_what_it_may() {
+    let mut stack = Stack::start(&Options {
+        dispatchers: 0,
+        ..Options::default()
+    })
+    .await
+    .unwrap();
+    stack.post_all(&receipts(1)).await.unwrap();
+    let (operator, posted) = (stack.orchestrators[0].api.clone(), stack.posted[0].clone());
+    let viewer = operator.with_token(VIEWER);
+    let one_merchant = operator.with_token(ONE_MERCHANT);
+    let stranger = operator.with_token("nobody");
+    let one = ["v1", "receipts", posted.id.as_str()];
+    let cancel = ["v1", "receipts", posted.id.as_str(), "cancel"];
+    let release = ["v1", "receipts", posted.id.as_str(), "release"];
+    for (api, read, steered, described) in [
+        (&stranger, 401, 401, 401),
+        (&one_merchant, 404, 403, 200),
+        (&viewer, 200, 403, 200),
+    ] {
+        assert_eq!(api.call(&one).await.unwrap().status, read);
+        assert_eq!(api.act(&cancel).await.unwrap().status, steered);
+        assert_eq!(api.act(&release).await.unwrap().status, steered);
+        assert_eq!(api.call(&["openapi.json"]).await.unwrap().status, described);
+        assert_eq!(api.call(&["healthz"]).await.unwrap().status, 200);
+        assert_eq!(api.call(&["readyz"]).await.unwrap().status, 200);
+    }
+    assert_eq!(operator.act(&release).await.unwrap().status, 409, "it is not parked");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn posts_are_refused_at_the_door_while_the_backlog_is_over_its_bound() {
+    let options = Options::default()
+        .with("orchestrator.in_flight", "1")
+        .with("intake.backlog", "5");
+    let mut stack = Stack::start(&Options {
+        dispatchers: 0,
+        ..options
+    })
+    .await
+    .unwrap();
+    stack
+        .ledger
+        .set_faults(&json!({"validation": {"mode": "hang"}}))
+        .await
+        .unwrap();
+    stack.post_all(&receipts(6)).await.unwrap();
+    let api = stack.orchestrators[0].api.clone();
+    let refused = receipts(1).remove(0);
+    eventually(Duration::from_secs(20), "a post is refused", async || {
+        let answer = api.post(&refused).await.unwrap();
+        assert!(answer.status == 202 || answer.status == 200 || (answer.status == 503 && answer.retry_after.is_some()));
+        answer.status == 503
+    })
+    .await;
+    stack.ledger.clear_faults().await.unwrap();
+    eventually(Duration::from_secs(30), "posts are taken again", async || {
+        api.post(&refused).await.unwrap().is_accepted()
+    })
+    .await;
 }

@@ -1,10 +1,13 @@
 //! Scenarios on real parts. They need `DATABASE_URL`, `AMQP_URL` and built binaries: `./tests/run` sees to all three.
 
+mod broker_and_database;
 mod everything_is_registered;
 mod faults;
 mod intake;
 mod kills;
 mod messages;
+mod outcomes;
+mod spans;
 mod tracing;
 
 use end_to_end::{Options, Stack, fixture, fresh, read};

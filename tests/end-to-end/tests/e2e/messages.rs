@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use end_to_end::{Stack, amqp_url, eventually};
+use end_to_end::{Stack, eventually};
 use lapin::options::{BasicPublishOptions, QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 
 use super::{all_registered, quick, receipts};
 
-async fn broker() -> (Connection, Channel) {
-    let connection = Connection::connect(&amqp_url(), ConnectionProperties::default())
+async fn broker(stack: &Stack) -> (Connection, Channel) {
+    let connection = Connection::connect(&stack.urls.amqp, ConnectionProperties::default())
         .await
         .expect("the broker is there");
     let channel = connection.create_channel().await.expect("a channel");
@@ -45,7 +45,7 @@ async fn a_doubled_a_stale_and_an_unreadable_message_do_no_harm() {
     stack.post_all(&receipts(20)).await.unwrap();
     all_queued(&stack, 20).await;
 
-    let (connection, channel) = broker().await;
+    let (connection, channel) = broker(&stack).await;
     let queue = queue(&stack);
     let publish = async |body: String| {
         channel
@@ -91,7 +91,7 @@ async fn a_deleted_queue_costs_time_only() {
     stack.post_all(&receipts(20)).await.unwrap();
     all_queued(&stack, 20).await;
 
-    let (connection, channel) = broker().await;
+    let (connection, channel) = broker(&stack).await;
     channel
         .queue_delete(queue(&stack).as_str().into(), QueueDeleteOptions::default())
         .await
