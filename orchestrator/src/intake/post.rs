@@ -39,7 +39,7 @@ pub struct Posted {
 }
 
 /// Posts a receipt.
-#[utoipa::path(post, path = "/v1/receipts", request_body(content = serde_json::Value, content_type = "application/json"), responses(
+#[utoipa::path(post, path = "/v1/receipts", request_body(content = Receipt, content_type = "application/json"), responses(
     (status = 202, description = "Stored; it will be registered", body = Posted),
     (status = 200, description = "The same content was stored before", body = Posted),
     (status = 400, description = "Not JSON", body = Problem), (status = 401, body = Problem), (status = 403, body = Problem),

@@ -98,6 +98,7 @@ struct Head {
 /// Reads one receipt.
 #[utoipa::path(get, path = "/v1/receipts/{id}", params(("id" = Uuid, Path)), responses(
     (status = 200, body = ReceiptView), (status = 401, body = Problem), (status = 404, body = Problem),
+    (status = 503, description = "Without a database: see Retry-After", body = Problem),
 ), security(("bearer" = [])))]
 pub async fn by_id(
     State(intake): State<Arc<Intake>>,
@@ -111,6 +112,7 @@ pub async fn by_id(
 /// Finds a receipt by its business key.
 #[utoipa::path(get, path = "/v1/receipts", params(Key), responses(
     (status = 200, body = Page), (status = 400, body = Problem), (status = 401, body = Problem),
+    (status = 503, description = "Without a database: see Retry-After", body = Problem),
 ), security(("bearer" = [])))]
 pub async fn by_key(
     State(intake): State<Arc<Intake>>,

@@ -20,7 +20,7 @@ pub(super) type Mistake = (&'static str, &'static str);
 pub(super) fn syntax(text: &str) -> Result<(), String> {
     text.parse::<toml::Table>().map(drop).map_err(|error| {
         let before = error.span().map_or(0, |span| span.start.min(text.len()));
-        let line = text.as_bytes()[..before].iter().filter(|byte| **byte == b'\n').count() + 1;
+        let line = text.as_bytes()[..before].split(|byte| *byte == b'\n').count();
         format!("line {line}: {}", error.message())
     })
 }

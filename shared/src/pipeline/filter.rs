@@ -18,7 +18,7 @@ impl Filter {
         let tokens = Lexer::new(text)
             .lex()
             .map_err(|errors| expected(text, errors.iter().map(|(expected, at)| (expected.as_str(), *at))))?;
-        let term = Parser::new(&tokens).parse(|parser| parser.term()).map_err(|errors| {
+        let term = Parser::new(&tokens).parse(Parser::term).map_err(|errors| {
             let found = errors
                 .iter()
                 .map(|(expected, found)| (expected.as_str(), found.map_or("", |token| token.0)));

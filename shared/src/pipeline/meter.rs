@@ -126,9 +126,8 @@ pub(super) fn metered(term: Term<&str>) -> Result<Term<&str>, &str> {
     let boxed = |term: Box<Term<_>>| metered(*term).map(Box::new);
     let optional = |term: Option<Box<Term<_>>>| term.map(boxed).transpose();
     Ok(match term {
-        Term::Id | Term::Num(_) | Term::Break(_) => term,
         Term::Var("$ENV" | "$__prog_args") => return Err("$ENV"),
-        Term::Var(_) => term,
+        Term::Id | Term::Num(_) | Term::Break(_) | Term::Var(_) => term,
         Term::Recurse => counted(Term::Recurse),
         Term::Str(format, parts) => {
             let mut metered_parts = Vec::with_capacity(parts.len());

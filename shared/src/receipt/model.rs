@@ -4,11 +4,12 @@ use std::fmt;
 
 use serde::Serialize;
 use time::OffsetDateTime;
+use utoipa::ToSchema;
 
 use super::{PaymentMethod, PaymentObject, PaymentType, Quantity, ReceiptType, TaxSystem, Vat};
 
 /// A receipt that keeps every rule of the contract, as [`parse`](super::parse) returns it.
-#[derive(Clone, PartialEq, Eq, Serialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[non_exhaustive]
 pub struct Receipt {
     /// The caller's id: 1 to 128 characters, unique per merchant.
@@ -38,7 +39,7 @@ pub struct Receipt {
 }
 
 /// Who sells.
-#[derive(Clone, PartialEq, Eq, Serialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Merchant {
     /// 1 to 64 of `A-Za-z0-9._-`.
     pub id: String,
@@ -53,7 +54,7 @@ pub struct Merchant {
 }
 
 /// Whom the receipt is sent to: one of the two at least. Personal.
-#[derive(Clone, PartialEq, Eq, Serialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Customer {
     /// `name@domain`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -64,7 +65,7 @@ pub struct Customer {
 }
 
 /// One thing sold.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Item {
     /// 1 to 128 characters.
     pub name: String,
@@ -72,7 +73,8 @@ pub struct Item {
     pub sku: String,
     /// Of one, in minor units: 0 or more.
     pub price: i64,
-    /// How many.
+    /// How many: a decimal, more than 0, at most six places.
+    #[schema(value_type = String, example = "1.5")]
     pub quantity: Quantity,
     /// Price × quantity, rounded half up, in minor units.
     pub sum: i64,
@@ -88,7 +90,7 @@ pub struct Item {
 }
 
 /// Whose an item is. Personal.
-#[derive(Clone, PartialEq, Eq, Serialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Seller {
     /// The taxpayer's number: 10 or 12 digits, with check digits.
     pub inn: String,
@@ -97,7 +99,7 @@ pub struct Seller {
 }
 
 /// A part of what was paid.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Payment {
     /// What with; `type` in JSON.
     #[serde(rename = "type")]

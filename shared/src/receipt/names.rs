@@ -1,6 +1,8 @@
 //! The words a receipt may use where the contract lists them.
 
 use serde::{Serialize, Serializer};
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 /// A closed list of words.
 pub(super) trait Words: Sized + Copy + 'static {
@@ -48,6 +50,15 @@ macro_rules! words {
                 self.word()
             }
         }
+
+        impl PartialSchema for $name {
+            fn schema() -> RefOr<Schema> {
+                let words = Self::ALL.iter().map(|word| word.word());
+                Schema::from(ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words))).into()
+            }
+        }
+
+        impl ToSchema for $name {}
 
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -31,17 +31,7 @@ pub(super) fn request(stage: &str, name: &str, table: &Table, context: &mut Cont
         (Method::PATCH, given.patch),
         (Method::DELETE, given.delete),
     ];
-    let mut methods: Vec<(Method, String)> = methods
-        .into_iter()
-        .filter_map(|(method, path)| Some((method, path?)))
-        .collect();
-    if methods.len() != 1 {
-        found.add(
-            &place,
-            "exactly one of `get`, `post`, `put`, `patch` and `delete` is needed",
-        );
-    }
-    let (method, path) = methods.pop().unwrap_or_else(|| (Method::GET, "/".to_owned()));
+    let (method, path) = method(&place, methods, found);
     let path_place = format!("{place}.{}", method.as_str().to_ascii_lowercase());
     if !path.starts_with('/') {
         found.add(&path_place, "a path begins with /");
@@ -116,6 +106,21 @@ pub(super) fn request(stage: &str, name: &str, table: &Table, context: &mut Cont
         success_registers: false,
         asks_results: mentions_results(table, context.source),
     })
+}
+
+/// The one method that is given, and its path.
+fn method(place: &str, methods: [(Method, Option<String>); 5], found: &mut Found) -> (Method, String) {
+    let mut given: Vec<(Method, String)> = methods
+        .into_iter()
+        .filter_map(|(method, path)| Some((method, path?)))
+        .collect();
+    if given.len() != 1 {
+        found.add(
+            place,
+            "exactly one of `get`, `post`, `put`, `patch` and `delete` is needed",
+        );
+    }
+    given.pop().unwrap_or_else(|| (Method::GET, "/".to_owned()))
 }
 
 /// Whether any text of a request mentions earlier results: then it cannot be rendered before they are there.

@@ -96,6 +96,11 @@ async fn every_body_gets_its_answer_and_nobody_enters_without_a_token() {
     )
     .unwrap();
     assert!(document["openapi"].as_str().unwrap().starts_with("3.1") && document["paths"]["/v1/receipts"].is_object());
+    let taxes = &document["components"]["schemas"]["TaxSystem"]["enum"];
+    assert!(
+        taxes.as_array().is_some_and(|taxes| taxes.contains(&json!("osn"))),
+        "{taxes}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

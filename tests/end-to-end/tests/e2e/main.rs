@@ -1,5 +1,7 @@
 //! Scenarios on real parts. They need `DATABASE_URL`, `AMQP_URL` and built binaries: `./tests/run` sees to all three.
 
+#![expect(clippy::unwrap_used, reason = "a scenario that cannot go on has failed")]
+
 mod broker_and_database;
 mod everything_is_registered;
 mod faults;

@@ -54,9 +54,8 @@ async fn a_receipt_is_one_tree_over_both_processes_also_across_a_retry() {
         let parent = parent(span).map(|parent| parent.name.as_str());
         let expected = match (span.kind, span.service.as_str()) {
             (2, _) => None,
-            (4, ORCHESTRATOR) => Some("POST /v1/receipts"),
+            (1 | 4, ORCHESTRATOR) => Some("POST /v1/receipts"),
             (5, DISPATCHER) => Some("publish "),
-            (1, ORCHESTRATOR) => Some("POST /v1/receipts"),
             (1, DISPATCHER) => Some("process "),
             (3, _) => Some("stage "),
             _ => panic!("{span:#?}"),
