@@ -5,12 +5,9 @@ use shared::store::accept::{AcceptBatch, Accepted, Start};
 use shared::store::group::Group;
 use shared::store::step::{StepBatch, To};
 use sqlx::PgPool;
-use uuid::Uuid;
 
-use super::{accept, given, state, step};
+use super::{ME, accept, given, state, step};
 use shared::store::Hold;
-
-const ME: Uuid = Uuid::from_u128(1);
 
 #[sqlx::test(migrations = "../migrations")]
 async fn one_bad_row_harms_no_neighbour(pool: PgPool) {

@@ -2,14 +2,20 @@
 //! `DATABASE_URL` names the server; each test has a database of its own.
 
 mod group;
+mod healing;
+mod records;
 mod transitions;
 
+use std::time::Duration;
+
 use shared::store::accept::{Accept, AcceptBatch, Accepted, Start};
+use shared::store::claim::{Dispatch, DispatchBatch};
 use shared::store::group::Batch;
-use shared::store::load::{self, Work};
-use shared::store::step::{Counters, Standing, Step, StepBatch, To};
-use shared::store::{Hold, read};
+use shared::store::load::{self, Send, Work};
+use shared::store::step::{Call, Counters, Standing, Step, StepBatch, To};
+use shared::store::{Hold, read, relay};
 use sqlx::PgPool;
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 const FISCAL: &str = "fiscal";
@@ -74,4 +80,64 @@ async fn moves(pool: &PgPool, step: Step) -> bool {
         .commit(&[step], false)
         .await
         .expect("the database answers")[0]
+}
+
+const ME: Uuid = Uuid::from_u128(1);
+const OTHER: Uuid = Uuid::from_u128(2);
+
+fn held(id: Uuid, epoch: i32) -> Hold {
+    Hold { id, epoch, owner: ME }
+}
+
+fn send() -> Send {
+    Send {
+        call_id: "c1".into(),
+        method: "POST".into(),
+        path: "/v4".into(),
+        headers: "[]".into(),
+        body: Some(b"{}".to_vec()),
+    }
+}
+
+async fn queued(pool: &PgPool) -> relay::Queued {
+    accept(pool, Start::FirstCall).await;
+    relay::queue(pool, FISCAL, 100, 100)
+        .await
+        .expect("the database answers")
+        .pop()
+        .expect("the database answers")
+}
+
+async fn claims(pool: &PgPool, id: Uuid, epoch: i32, send: Option<Send>) -> Option<Hold> {
+    DispatchBatch(pool.clone())
+        .commit(
+            &[Dispatch {
+                id,
+                epoch,
+                owner: ME,
+                send,
+            }],
+            false,
+        )
+        .await
+        .expect("the database answers")[0]
+}
+
+fn call(outcome: &'static str, value: Option<&str>) -> Call {
+    Call {
+        id: Uuid::now_v7(),
+        stage: "register".into(),
+        request: "send".into(),
+        attempt: 1,
+        call_id: "c1".into(),
+        started_at: OffsetDateTime::now_utc(),
+        duration: Duration::from_millis(3),
+        outcome,
+        status: Some(200),
+        error: None,
+        retry_after_s: None,
+        registers: true,
+        registered: false,
+        value: value.map(str::to_owned),
+    }
 }

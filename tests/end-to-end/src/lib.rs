@@ -6,6 +6,7 @@
 
 mod api;
 mod collector;
+mod configured;
 mod eventually;
 mod faults;
 mod http;
@@ -19,6 +20,7 @@ mod stack;
 
 pub use api::{Answer, Api, Call, Receipt};
 pub use collector::{Collector, Span};
+pub use configured::{ONE_MERCHANT, TOKEN, VIEWER};
 pub use eventually::{eventually, in_parallel};
 pub use faults::{Fault, every_fault, one_of_each_mode};
 pub use judge::{Posted, Verdict, judge};
@@ -27,4 +29,4 @@ pub use measure::{early_stages, percentile};
 pub use processes::{Process, binary, free_port};
 pub use receipts::{fixture, fresh, read, receipts_with_sellers};
 pub use servers::{Database, Servers, Urls};
-pub use stack::{Member, ONE_MERCHANT, Options, Stack, TOKEN, VIEWER};
+pub use stack::{Member, Options, Stack};

@@ -1,33 +1,20 @@
 //! A whole Chekhov: a database, a simulator, orchestrators and dispatchers of its own.
 
 use std::ffi::OsStr;
-use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 use crate::api::{Api, Receipt};
+use crate::configured::{TOKEN, variable, write_configuration, write_pipeline};
 use crate::eventually::{eventually, in_parallel};
 use crate::judge::{Posted, Verdict, judge};
 use crate::ledger::Ledger;
 use crate::processes::{Process, free_port};
 use crate::servers::{Database, Urls};
 
-/// The operator's token of every stack.
-pub const TOKEN: &str = "end-to-end";
-/// A viewer's.
-pub const VIEWER: &str = "a-viewer";
-/// One that posts for the merchant `m-1` alone.
-pub const ONE_MERCHANT: &str = "one-merchant";
-/// Role, secret and the merchants of every token.
-const TOKENS: [(&str, &str, &str); 3] = [
-    ("operator", TOKEN, ""),
-    ("viewer", VIEWER, ""),
-    ("intake", ONE_MERCHANT, "\nmerchants = [\"m-1\"]"),
-];
 /// How long a process may need to be ready, on a machine that does other things.
 const READY: Duration = Duration::from_mins(1);
 
@@ -369,38 +356,4 @@ async fn ready(process: &mut Process, is_ready: impl AsyncFn() -> bool) {
         is_ready().await
     })
     .await;
-}
-
-fn write_configuration(root: &Path, directory: &Path) -> anyhow::Result<()> {
-    let template = root.join("deploy/chekhov.toml");
-    let mut text = std::fs::read_to_string(&template).with_context(|| template.display().to_string())?;
-    for (role, secret, merchants) in TOKENS {
-        let hash = hex::encode(Sha256::digest(secret));
-        writeln!(
-            text,
-            "\n[[intake.tokens]]\nname = \"{secret}\"\nrole = \"{role}\"\nsha256 = \"{hash}\"{merchants}"
-        )?;
-    }
-    std::fs::write(directory.join("chekhov.toml"), text)?;
-    Ok(())
-}
-
-/// The shipped pipeline with shorter delays: what is waited for in a test is a fault, not a back-off.
-fn write_pipeline(shipped: &Path, directory: &Path) -> anyhow::Result<()> {
-    let mut text = std::fs::read_to_string(shipped.join("receipts.toml"))?;
-    for (delay, shorter) in [
-        ("first = \"1s\"", "first = \"200ms\""),
-        ("first = \"2s\"", "first = \"400ms\""),
-    ] {
-        ensure!(text.contains(delay), "the shipped pipeline has no {delay} any more");
-        text = text.replace(delay, shorter);
-    }
-    std::fs::write(directory.join("receipts.toml"), text)?;
-    std::fs::copy(shipped.join("register.jq"), directory.join("register.jq"))?;
-    Ok(())
-}
-
-/// The environment variable that sets a key.
-fn variable(key: &str) -> String {
-    format!("CHEKHOV__{}", key.replace('.', "__").to_uppercase())
 }

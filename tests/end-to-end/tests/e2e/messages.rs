@@ -17,7 +17,8 @@ async fn broker(stack: &Stack) -> (Connection, Channel) {
     (connection, channel)
 }
 
-fn queue(stack: &Stack) -> String {
+/// The queue of the fiscal API.
+pub fn queue(stack: &Stack) -> String {
     let prefix = stack
         .directory()
         .file_name()

@@ -1,7 +1,8 @@
 //! The quickstart's demonstration: posts receipts at a steady rate, takes the fiscal API down in the middle, and shows
 //! what became of everything.
 
-use std::io::IsTerminal;
+mod display;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,8 +13,9 @@ use anyhow::{Context, ensure};
 use clap::Parser;
 use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 use end_to_end::{Api, Ledger, Posted, Verdict, early_stages, fresh, in_parallel, judge, percentile, read};
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
+
+use display::Display;
 
 /// Posts receipts, breaks the fiscal API for a while, and judges
 #[derive(Debug, Parser)]
@@ -219,59 +221,6 @@ async fn watch(api: Api, count: usize, progress: Arc<Progress>, begun: Instant) 
         if posted == count && open.is_empty() {
             display.end();
             return;
-        }
-    }
-}
-
-/// Bars on a terminal, a line every two seconds elsewhere.
-struct Display {
-    bars: Option<[ProgressBar; 2]>,
-    count: usize,
-    shown: Option<Instant>,
-}
-
-impl Display {
-    fn new(count: usize) -> Self {
-        let bars = std::io::stderr().is_terminal().then(|| {
-            let both = MultiProgress::new();
-            let style = ProgressStyle::with_template("{prefix:>10} [{bar:40}] {pos:>5}/{len} {msg}")
-                .unwrap_or_else(|_| ProgressStyle::default_bar());
-            ["accepted", "registered"].map(|name| {
-                let bar = both.add(ProgressBar::new(u64::try_from(count).unwrap_or(u64::MAX)));
-                bar.set_style(style.clone().progress_chars("=> "));
-                bar.set_prefix(name);
-                bar
-            })
-        });
-        Self {
-            bars,
-            count,
-            shown: None,
-        }
-    }
-
-    fn show(&mut self, progress: &Progress, begun: Instant) {
-        let accepted = list(&progress.accepted).len();
-        let registered = progress.registered.load(Ordering::Relaxed);
-        let fiscal = if progress.down.load(Ordering::Relaxed) {
-            "the fiscal API is DOWN"
-        } else {
-            "the fiscal API is up"
-        };
-        if let Some([first, second]) = &self.bars {
-            first.set_position(u64::try_from(accepted).unwrap_or(u64::MAX));
-            second.set_position(u64::try_from(registered).unwrap_or(u64::MAX));
-            second.set_message(fiscal);
-        } else if self.shown.is_none_or(|shown| shown.elapsed() >= Duration::from_secs(2)) {
-            self.shown = Some(Instant::now());
-            let (seconds, count) = (begun.elapsed().as_secs(), self.count);
-            println!("{seconds:>4} s  accepted {accepted:>4}/{count}, registered {registered:>4}, {fiscal}");
-        }
-    }
-
-    fn end(&mut self) {
-        for bar in self.bars.iter().flatten() {
-            bar.finish();
         }
     }
 }

@@ -1,0 +1,101 @@
+//! What a dead holder leaves behind, and messages that are lost.
+
+use std::time::Duration;
+
+use shared::store::accept::Start;
+use shared::store::heal::{self, Evidence};
+use shared::store::step::To;
+use shared::store::{instances, relay};
+use sqlx::PgPool;
+
+use super::{FISCAL, ME, OTHER, accept, claims, held, moves, queued, send, state, step, work};
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_lost_message_is_queued_again_and_the_old_one_is_stale(pool: PgPool) {
+    let message = queued(&pool).await;
+    assert_eq!(
+        heal::requeue_lost(&pool, OTHER, FISCAL, Duration::from_mins(1), Evidence::Empty)
+            .await
+            .unwrap(),
+        0,
+        "too young"
+    );
+    assert_eq!(
+        heal::requeue_lost(&pool, OTHER, FISCAL, Duration::ZERO, Evidence::Passed)
+            .await
+            .unwrap(),
+        0,
+        "nothing later was claimed: it may stand in a long queue"
+    );
+    assert_eq!(
+        heal::requeue_lost(&pool, OTHER, FISCAL, Duration::ZERO, Evidence::Empty)
+            .await
+            .unwrap(),
+        1
+    );
+    assert_eq!(relay::depth(&pool, FISCAL).await.unwrap(), 0);
+    assert!(claims(&pool, message.id, message.epoch, None).await.is_none());
+    assert_eq!(
+        relay::queue(&pool, FISCAL, 10, 10).await.unwrap()[0].epoch,
+        message.epoch + 2
+    );
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_message_is_lost_once_later_ones_were_claimed(pool: PgPool) {
+    let lost = queued(&pool).await;
+    let later = queued(&pool).await;
+    assert!(claims(&pool, later.id, later.epoch, None).await.is_some());
+    let requeue = async |age| {
+        heal::requeue_lost(&pool, OTHER, FISCAL, age, Evidence::Passed)
+            .await
+            .unwrap()
+    };
+    assert_eq!(requeue(Duration::from_mins(1)).await, 0, "within the margin");
+    assert_eq!(requeue(Duration::ZERO).await, 1);
+    assert_eq!(state(&pool, lost.id).await, "waiting");
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn whoever_beat_after_all_is_not_dead(pool: PgPool) {
+    instances::register(&pool, ME, "test").await.unwrap();
+    let running = accept(&pool, Start::Owned(ME)).await;
+    assert!(instances::beat(&pool, ME).await.unwrap().is_some());
+    assert_eq!(heal::take_over_internal(&pool, ME, Some(0)).await.unwrap(), None);
+    assert_eq!(
+        heal::take_over_internal(&pool, ME, None).await.unwrap(),
+        None,
+        "it is listed"
+    );
+    assert_eq!(state(&pool, running).await, "running");
+    assert_eq!(heal::take_over_internal(&pool, ME, Some(1)).await.unwrap(), Some(1));
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn the_dead_lose_internal_work_first_and_open_calls_stay_unresolved(pool: PgPool) {
+    instances::register(&pool, ME, "test").await.unwrap();
+    let running = accept(&pool, Start::Owned(ME)).await;
+    let others = accept(&pool, Start::Owned(OTHER)).await;
+    let message = queued(&pool).await;
+    claims(&pool, message.id, message.epoch, Some(send())).await.unwrap();
+
+    assert_eq!(heal::take_over_internal(&pool, ME, Some(0)).await.unwrap(), Some(1));
+    assert!(
+        instances::beat(&pool, ME).await.unwrap().is_none(),
+        "the dead learn of it"
+    );
+    assert_eq!(state(&pool, running).await, "waiting");
+    assert_eq!(state(&pool, others).await, "running");
+    assert_eq!(state(&pool, message.id).await, "dispatching");
+    let mut unlisted = heal::unlisted_owners(&pool).await.unwrap();
+    unlisted.sort();
+    assert_eq!(unlisted, [ME, OTHER]);
+
+    assert_eq!(heal::take_over_calls(&pool, ME).await.unwrap(), 1);
+    let work = work(&pool, message.id).await.unwrap();
+    assert!(work.standing.unresolved);
+    assert!(
+        !moves(&pool, step(held(running, 1), To::Own)).await,
+        "the dead write nothing"
+    );
+}

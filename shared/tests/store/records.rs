@@ -1,0 +1,114 @@
+//! Commits of unknown fate, late answers, and data that PostgreSQL refuses: what was answered is never dropped.
+
+use std::time::Duration;
+
+use shared::store::accept::Start;
+use shared::store::claim::{Dispatch, DispatchBatch};
+use shared::store::group::{Batch, Group};
+use shared::store::heal;
+use shared::store::load::{self, Work};
+use shared::store::step::{Call, StepBatch, To};
+use sqlx::PgPool;
+use time::OffsetDateTime;
+
+use super::{ME, accept, call, claims, held, moves, queued, send, state, step, work};
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_claim_of_unknown_fate_is_found_again(pool: PgPool) {
+    let message = queued(&pool).await;
+    let item = Dispatch {
+        id: message.id,
+        epoch: message.epoch,
+        owner: ME,
+        send: None,
+    };
+    let batch = DispatchBatch(pool.clone());
+    let first = batch.commit(std::slice::from_ref(&item), false).await.unwrap();
+    assert_eq!(batch.commit(&[item], true).await.unwrap(), first);
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_step_of_unknown_fate_is_found_again_and_its_calls_stand_once(pool: PgPool) {
+    let batch = shared::store::step::StepBatch(pool.clone());
+    for to in [To::WaitCall(Duration::ZERO), To::Park, To::Registered] {
+        let id = accept(&pool, Start::Owned(ME)).await;
+        let mut step = step(held(id, 1), to);
+        step.calls = vec![call("success", Some("{}"))];
+        assert_eq!(batch.commit(std::slice::from_ref(&step), false).await.unwrap(), [true]);
+        assert_eq!(batch.commit(&[step], true).await.unwrap(), [true]);
+        let calls = shared::store::read::history(&pool, id, OffsetDateTime::now_utc())
+            .await
+            .unwrap();
+        assert_eq!(calls.len(), 1);
+    }
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn what_was_answered_is_kept_though_the_step_came_too_late(pool: PgPool) {
+    let message = queued(&pool).await;
+    let hold = claims(&pool, message.id, message.epoch, Some(send())).await.unwrap();
+    assert_eq!(heal::take_over_calls(&pool, ME).await.unwrap(), 1);
+    let mut late = step(hold, To::Own);
+    late.calls = vec![call("success", Some(r#"{"uuid": "u"}"#))];
+    assert!(!moves(&pool, late).await);
+    assert_eq!(
+        load::record(&pool, message.id, "c1").await.unwrap().value.as_deref(),
+        Some(r#"{"uuid": "u"}"#)
+    );
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_step_that_cannot_be_stored_parks_its_receipt_where_it_stood(pool: PgPool) {
+    let group = Group::start(StepBatch(pool.clone()));
+    let message = queued(&pool).await;
+    let hold = claims(&pool, message.id, message.epoch, Some(send())).await.unwrap();
+    let before = Work {
+        hold,
+        ..work(&pool, message.id).await.unwrap()
+    };
+    let mut bad = step(hold, To::Registered);
+    bad.result = Some("{not json".to_owned());
+    bad.calls = vec![call("success", Some("{not json"))];
+    assert!(shared::store::step::commit(&group, &before, bad).await.unwrap());
+    assert_eq!(state(&pool, message.id).await, "parked");
+    let after = work(&pool, message.id).await.unwrap();
+    assert_eq!(after.position, before.position);
+    assert!(after.standing.unresolved, "it was sent");
+    let calls = shared::store::read::history(&pool, message.id, OffsetDateTime::now_utc())
+        .await
+        .unwrap();
+    assert_eq!(calls.len(), 1, "that it was called is on record");
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_reason_may_hold_what_postgresql_cannot(pool: PgPool) {
+    let id = accept(&pool, Start::Owned(ME)).await;
+    let mut parked = step(held(id, 1), To::Park);
+    parked.reason = Some("nul \0 in it".to_owned());
+    assert!(moves(&pool, parked).await);
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn calls_that_landed_beside_their_day_move_in_when_it_is_made(pool: PgPool) {
+    let id = accept(&pool, Start::Owned(ME)).await;
+    let mut late = step(held(id, 1), To::Own);
+    late.calls = vec![Call {
+        started_at: OffsetDateTime::now_utc() + Duration::from_hours(24 * 10),
+        ..call("success", Some("{}"))
+    }];
+    assert!(moves(&pool, late).await);
+    let in_default = async || {
+        sqlx::query_scalar::<_, i64>("select count(*) from calls_default")
+            .fetch_one(&pool)
+            .await
+            .unwrap()
+    };
+    assert_eq!(in_default().await, 1);
+    sqlx::query("select create_partitions(12)")
+        .execute(&pool)
+        .await
+        .unwrap();
+    assert_eq!(in_default().await, 0);
+    let record = load::record(&pool, id, "c1").await.unwrap();
+    assert_eq!(record.value.as_deref(), Some("{}"));
+}
