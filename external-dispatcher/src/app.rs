@@ -11,7 +11,7 @@ use axum::{Json, Router};
 use serde_json::json;
 use shared::configuration::Configuration;
 use shared::handoff;
-use shared::life::{self, Heart};
+use shared::life::{self, Heart, Holdings};
 use shared::pipeline::{Pipeline, Source};
 use shared::stage::{Endpoints, Versions};
 use shared::store::{self, claim::DispatchBatch, group::Group, step::StepBatch};
@@ -62,6 +62,13 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
     let tracker = TaskTracker::new();
     let claims = Group::start(DispatchBatch(pool.clone()));
     let steps = Group::start(StepBatch(pool.clone()));
+    let holdings = Holdings::default();
+    let every = configuration.heartbeat.dead_after;
+    tokio::spawn(
+        holdings
+            .clone()
+            .watch(pool.clone(), Arc::clone(&heart), every, stop.clone()),
+    );
     let mut readings = BTreeMap::new();
     let mut reading = Vec::new();
     for (name, destination) in &configuration.destination {
@@ -76,6 +83,7 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
             endpoints: Arc::clone(&endpoints),
             claims: claims.clone(),
             steps: steps.clone(),
+            holdings: holdings.clone(),
             tracker: tracker.clone(),
             stop: stop.clone(),
         });

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use lapin::message::Delivery;
 use shared::handoff::Message;
-use shared::life::Heart;
+use shared::life::{Heart, Holdings};
 use shared::pipeline::Pipeline;
 use shared::stage::next::{self, Holder};
 use shared::stage::{Attempt, Endpoints, Versions, attempt, sends, versions};
@@ -51,6 +51,8 @@ pub struct Dispatcher {
     pub claims: Group<DispatchBatch>,
     /// The writer of outcomes.
     pub steps: Group<StepBatch>,
+    /// What is in hand.
+    pub holdings: Holdings,
     /// What is in flight.
     pub tracker: TaskTracker,
     /// Set while the process stops.
@@ -126,6 +128,7 @@ impl Dispatcher {
             messaging.destination.name = %self.queue, messaging.message.id = %format_args!("{}:{}", message.id, message.epoch),
             receipt.id = %message.id,
         );
+        let _holding = self.holdings.hold(message.id);
         message.trace.adopt(&span);
         message.trace.link(&span);
         let trace = message.trace.of(&span);

@@ -1,11 +1,12 @@
 //! Puts the orchestrator together, and takes it apart again.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use shared::configuration::Configuration;
-use shared::life::{self, Heart};
+use shared::life::{self, Heart, Holdings};
 use shared::pipeline::{Pipeline, Source};
 use shared::stage::{Endpoints, Versions};
 use shared::store::{self, group::Group};
@@ -30,12 +31,8 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
     pipeline.check_targets(&services, &destinations)?;
     let endpoints = Endpoints::new(&configuration, false)?;
     // Ports first: what cannot be served must not be started.
-    let listener = TcpListener::bind(configuration.intake.listen)
-        .await
-        .with_context(|| format!("intake.listen {}", configuration.intake.listen))?;
-    let metrics_listener = TcpListener::bind(configuration.orchestrator.metrics)
-        .await
-        .with_context(|| format!("orchestrator.metrics {}", configuration.orchestrator.metrics))?;
+    let listener = listen("intake.listen", configuration.intake.listen).await?;
+    let metrics_listener = listen("orchestrator.metrics", configuration.orchestrator.metrics).await?;
 
     let pool = store::connect(
         configuration.database.url.expose(),
@@ -54,12 +51,20 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
     let last = CancellationToken::new();
     let beating = tokio::spawn(Arc::clone(&heart).beat(last.clone()));
     let due = Arc::new(Notify::new());
+    let holdings = Holdings::default();
+    let every = configuration.heartbeat.dead_after;
+    tokio::spawn(
+        holdings
+            .clone()
+            .watch(pool.clone(), Arc::clone(&heart), every, stop.clone()),
+    );
     let runner = Arc::new(Runner::new(
         &configuration,
         pool.clone(),
         Arc::clone(&heart),
         Arc::clone(&versions),
         endpoints,
+        holdings.clone(),
         tracker.clone(),
         Arc::clone(&due),
         stop.clone(),
@@ -120,6 +125,12 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
     beating.await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+async fn listen(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("{key} {address}"))
 }
 
 /// Makes tomorrow's partitions, today.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
+use axum::extract::{MatchedPath, Request};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{get, post as on_post};
@@ -30,9 +30,6 @@ use crate::internal::Runner;
 use crate::relay::Broker;
 
 pub use problem::Problem;
-
-/// The largest body of a post.
-const BODY: usize = 256 * 1024;
 
 /// Posts that may wait for their commit at once.
 pub const ROOM: usize = 1024;
@@ -77,7 +74,6 @@ pub fn router(intake: Arc<Intake>) -> Router {
         .route("/openapi.json", get(openapi::document))
         .fallback(problem::no_such_path)
         .method_not_allowed_fallback(problem::no_such_method)
-        .layer(DefaultBodyLimit::max(BODY))
         .layer(middleware::from_fn(measured))
         .with_state(intake)
 }

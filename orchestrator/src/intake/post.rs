@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::Bytes;
+use axum::body::Body;
 use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt;
 use serde::Serialize;
+use shared::life::Holding;
 use shared::receipt::{self, Receipt, Refusal};
 use shared::stage::next;
 use shared::store::accept::{Accept, Accepted, Start};
@@ -28,6 +29,13 @@ use crate::internal::Slot;
 
 /// How long a post waits for its commit before the caller is told to come again.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a body may take to arrive.
+const ARRIVAL: Duration = Duration::from_secs(30);
+/// The largest body of a post.
+const BODY: usize = 256 * 1024;
+/// How much of a larger one is read before the connection is given up.
+const DISCARDED: usize = 8 * 1024 * 1024;
 
 /// What a post is answered with.
 #[derive(Debug, Serialize, ToSchema)]
@@ -51,7 +59,7 @@ pub async fn receipt(
     State(intake): State<Arc<Intake>>,
     caller: Caller,
     headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    body: Body,
 ) -> Result<Response, Problem> {
     let media = headers
         .get(header::CONTENT_TYPE)
@@ -67,8 +75,7 @@ pub async fn receipt(
             "a receipt is application/json",
         ));
     }
-    let body =
-        body.map_err(|error| Problem::new(error.status(), "the body could not be read, or is larger than 256 KiB"))?;
+    let body = read_body(body).await?;
     if intake.stop.is_cancelled() {
         return Err(Problem::busy("this instance is stopping", 1));
     }
@@ -143,6 +150,31 @@ pub async fn receipt(
         .into_response())
 }
 
+/// The body, at most 256 KiB. What is larger is read on for a while and thrown away: a client that is still sending would see
+/// its connection reset instead of the answer.
+async fn read_body(body: Body) -> Result<Vec<u8>, Problem> {
+    let mut chunks = body.into_data_stream();
+    let reading = async {
+        let (mut read, mut length) = (Vec::new(), 0);
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk.map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "the body broke off"))?;
+            length += chunk.len();
+            if length <= BODY {
+                read.extend_from_slice(&chunk);
+            } else if length > DISCARDED {
+                break;
+            }
+        }
+        if length > BODY {
+            let detail = "the body is larger than 256 KiB";
+            return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail));
+        }
+        Ok(read)
+    };
+    let late = || Problem::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time");
+    tokio::time::timeout(ARRIVAL, reading).await.map_err(|_| late())?
+}
+
 fn refused(refusal: Refusal) -> Problem {
     match refusal {
         Refusal::NotJson { detail } => Problem::new(StatusCode::BAD_REQUEST, detail),
@@ -177,6 +209,7 @@ async fn store(
         .first()
         .is_some_and(|stage| stage.destination().is_none());
     let slot = if internal { intake.runner.slot() } else { None };
+    let slot = slot.map(|slot| (slot, intake.runner.hold(id)));
     let owner = intake.runner.owner();
     let destination = next::bound_for(pipeline, 0).to_owned();
     let content: Arc<str> = receipt.to_json().into();
@@ -233,7 +266,7 @@ fn run(
     content: Arc<str>,
     destination: String,
     trace: TraceContext,
-    slot: Slot,
+    (slot, holding): (Slot, Holding),
 ) {
     let work = Work {
         hold,
@@ -249,5 +282,5 @@ fn run(
         counters: Counters::default(),
         standing: Standing::default(),
     };
-    intake.runner.start(work, slot);
+    intake.runner.start(work, slot, holding);
 }

@@ -1,9 +1,11 @@
 //! Finds internal work that is due: what was waiting for room, for its back-off, or for another owner.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use shared::life::Holding;
 use shared::store::load::{self, Work};
 use shared::store::{StoreError, claim};
 use tokio_util::sync::CancellationToken;
@@ -54,9 +56,10 @@ async fn round(runner: &Arc<Runner>) -> Result<usize, StoreError> {
     } else {
         let limit = i64::try_from(slots.len()).unwrap_or(i64::MAX);
         let ids = claim::internal(&runner.pool, runner.owner(), limit).await?;
+        let mut holdings: HashMap<Uuid, Holding> = ids.iter().map(|id| (*id, runner.hold(*id))).collect();
         for work in claimed(runner, &ids).await {
-            if let Some(slot) = slots.pop() {
-                runner.start(work, slot);
+            if let (Some(slot), Some(holding)) = (slots.pop(), holdings.remove(&work.hold.id)) {
+                runner.start(work, slot, holding);
             }
         }
         ids.len()

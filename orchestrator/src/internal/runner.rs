@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use shared::configuration::Configuration;
-use shared::life::Heart;
+use shared::life::{Heart, Holding, Holdings};
 use shared::pipeline::{Pipeline, Verdict};
 use shared::stage::endpoint::Concurrency;
 use shared::stage::next::{self, Holder};
@@ -35,6 +35,7 @@ pub struct Runner {
     endpoints: Endpoints,
     steps: Group<StepBatch>,
     slots: Arc<Semaphore>,
+    holdings: Holdings,
     tracker: TaskTracker,
     due: Arc<Notify>,
     stop: CancellationToken,
@@ -53,6 +54,7 @@ impl Runner {
         heart: Arc<Heart>,
         versions: Arc<Versions>,
         endpoints: Endpoints,
+        holdings: Holdings,
         tracker: TaskTracker,
         due: Arc<Notify>,
         stop: CancellationToken,
@@ -67,6 +69,7 @@ impl Runner {
             overloaded: AtomicBool::new(false),
             endpoints,
             slots: Arc::new(Semaphore::new(configuration.orchestrator.in_flight.max(1))),
+            holdings,
             tracker,
             due,
             stop,
@@ -105,14 +108,20 @@ impl Runner {
         self.wake.notify_one();
     }
 
+    /// Takes a receipt in hand that this instance owns, or is about to.
+    #[must_use]
+    pub fn hold(&self, id: uuid::Uuid) -> Holding {
+        self.holdings.hold(id)
+    }
+
     /// Runs a receipt that this instance owns.
-    pub fn start(self: &Arc<Self>, work: Work, slot: Slot) {
+    pub fn start(self: &Arc<Self>, work: Work, slot: Slot, holding: Holding) {
         let runner = Arc::clone(self);
         self.tracker.spawn(async move {
             let id = work.hold.id;
             let span = info_span!("receipt", receipt.id = %id, trace_id = trace_id(&work));
             runner.run(work).instrument(span).await;
-            drop(slot);
+            drop((slot, holding));
             runner.wake.notify_one();
         });
     }

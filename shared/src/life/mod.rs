@@ -1,8 +1,10 @@
 //! The life of a process: its heartbeat, and how it ends.
 
 pub mod heartbeat;
+pub mod holdings;
 
 pub use heartbeat::Heart;
+pub use holdings::{Holding, Holdings};
 
 use std::future::Future;
 use std::time::Duration;

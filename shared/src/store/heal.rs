@@ -134,3 +134,53 @@ pub async fn requeue_lost(
     .fetch_one(pool)
     .await?)
 }
+
+/// A receipt that an instance owns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Owned {
+    /// The receipt.
+    pub id: Uuid,
+    /// The epoch of the claim.
+    pub epoch: i32,
+}
+
+/// Everything that `owner` owns. A scan of `work`.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn owned(pool: &PgPool, owner: Uuid) -> Result<Vec<Owned>, StoreError> {
+    Ok(
+        sqlx::query_as!(Owned, "select id, epoch from work where owner = $1", owner)
+            .fetch_all(pool)
+            .await?,
+    )
+}
+
+/// Gives back what `owner` owns and does not know of: due now, for anybody. An open call stays unresolved. Answers the number
+/// of receipts.
+///
+/// # Errors
+/// When the database does not answer; repeating is harmless.
+pub async fn give_back(pool: &PgPool, owner: Uuid, strays: &[Owned]) -> Result<u64, StoreError> {
+    Ok(sqlx::query!(
+        r#"
+        with given as (
+            select * from unnest($2::uuid[], $3::int[]) as t (id, epoch)
+        ), held as materialized (
+            select work.id from work join given using (id) where work.epoch = given.epoch and work.owner = $1
+            order by work.id for update of work
+        )
+        update work set state = 'waiting', owner = null, epoch = epoch + 1, moved_at = now(),
+               internal_due_at = case when state = 'running' then now() end,
+               call_due_at = case when state = 'dispatching' then now() end,
+               reason = 'its owner had forgotten it; given back'
+        from held where work.id = held.id
+        "#,
+        owner,
+        &strays.iter().map(|stray| stray.id).collect::<Vec<_>>(),
+        &strays.iter().map(|stray| stray.epoch).collect::<Vec<_>>(),
+    )
+    .execute(pool)
+    .await?
+    .rows_affected())
+}

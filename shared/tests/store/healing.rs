@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use shared::store::accept::Start;
-use shared::store::heal::{self, Evidence};
+use shared::store::heal::{self, Evidence, Owned};
 use shared::store::step::To;
-use shared::store::{instances, relay};
+use shared::store::{claim, instances, relay};
 use sqlx::PgPool;
 
 use super::{FISCAL, ME, OTHER, accept, claims, held, moves, queued, send, state, step, work};
@@ -97,5 +97,41 @@ async fn the_dead_lose_internal_work_first_and_open_calls_stay_unresolved(pool: 
     assert!(
         !moves(&pool, step(held(running, 1), To::Own)).await,
         "the dead write nothing"
+    );
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_stray_is_given_back_by_its_owner_and_at_its_epoch_only(pool: PgPool) {
+    let running = accept(&pool, Start::Owned(ME)).await;
+    let message = queued(&pool).await;
+    let hold = claims(&pool, message.id, message.epoch, Some(send())).await.unwrap();
+    let mut owned = heal::owned(&pool, ME).await.unwrap();
+    owned.sort_by_key(|row| row.epoch);
+    assert_eq!(
+        owned,
+        [
+            Owned { id: running, epoch: 1 },
+            Owned {
+                id: hold.id,
+                epoch: hold.epoch
+            }
+        ]
+    );
+    assert_eq!(heal::give_back(&pool, OTHER, &owned).await.unwrap(), 0, "another's");
+    let old = owned.iter().map(|row| Owned {
+        epoch: row.epoch - 1,
+        ..*row
+    });
+    assert_eq!(heal::give_back(&pool, ME, &old.collect::<Vec<_>>()).await.unwrap(), 0);
+    assert_eq!(heal::give_back(&pool, ME, &owned).await.unwrap(), 2);
+    assert_eq!(claim::internal(&pool, OTHER, 10).await.unwrap(), [running]);
+    assert_eq!(relay::queue(&pool, FISCAL, 10, 10).await.unwrap()[0].id, hold.id);
+    assert!(
+        work(&pool, hold.id).await.unwrap().standing.unresolved,
+        "its call stays open"
+    );
+    assert!(
+        !moves(&pool, step(hold, To::Own)).await,
+        "the forgetful write nothing more"
     );
 }

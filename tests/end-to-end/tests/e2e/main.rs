@@ -5,6 +5,7 @@
 mod broker_and_database;
 mod everything_is_registered;
 mod faults;
+mod instances;
 mod intake;
 mod kills;
 mod messages;

@@ -14,6 +14,15 @@ async fn post(stack: &mut Stack, receipt: Value) -> Posted {
     stack.posted.last().unwrap().clone()
 }
 
+/// Waits until a call of the receipt came to `outcome`.
+async fn came_to(stack: &Stack, posted: &Posted, outcome: &str) {
+    eventually(SOON, &format!("a call comes to {outcome}"), async || {
+        let history = stack.shown(posted).await.history;
+        history.iter().any(|call| call.outcome == outcome)
+    })
+    .await;
+}
+
 async fn act(stack: &Stack, posted: &Posted, action: &str) -> u16 {
     let answer = stack.orchestrators[0]
         .api
@@ -68,13 +77,14 @@ async fn what_nobody_declared_parks_and_is_released(stack: &mut Stack) {
 }
 
 async fn retry_after_is_obeyed_and_a_waiting_receipt_may_be_cancelled(stack: &mut Stack) {
-    let later = json!({"fiscal.register": {"mode": "error", "status": 429, "retry_after": "3", "for_s": 1}});
+    let later = json!({"fiscal.register": {"mode": "error", "status": 429, "retry_after": "3"}});
     stack.ledger.set_faults(&later).await.unwrap();
     let told = post(stack, receipts(1).remove(0)).await;
-    stack.shown_in(&told, "waiting", SOON).await;
+    came_to(stack, &told, "retry").await;
+    stack.ledger.clear_faults().await.unwrap();
     let shown = stack.shown_in(&told, "registered", SOON).await;
     let calls: Vec<_> = shown.history.iter().filter(|call| call.stage == "register").collect();
-    assert_eq!(calls.len(), 2, "{calls:#?}");
+    assert!(calls.len() >= 2, "{calls:#?}");
     assert!(
         calls[1].started_at - calls[0].started_at >= Duration::from_secs(3),
         "{calls:#?}"
@@ -108,11 +118,8 @@ async fn nothing_ends_a_receipt_whose_call_is_unresolved(stack: &mut Stack) {
         .await
         .unwrap();
     let posted = post(stack, receipts(1).remove(0)).await;
-    eventually(SOON, "its call is unresolved", async || {
-        let shown = stack.shown(&posted).await;
-        shown.state == "waiting" && shown.history.iter().any(|call| call.outcome == "unknown")
-    })
-    .await;
+    came_to(stack, &posted, "unknown").await;
+    stack.shown_in(&posted, "waiting", SOON).await;
     assert_eq!(act(stack, &posted, "cancel").await, 409);
     stack
         .ledger
@@ -144,10 +151,12 @@ async fn what_failed_there_is_registered_anew_under_another_key(stack: &mut Stac
     stack.posted.clear();
     stack
         .ledger
-        .set_faults(&json!({"fiscal.report": {"mode": "fail", "for_s": 2}}))
+        .set_faults(&json!({"fiscal.report": {"mode": "fail"}}))
         .await
         .unwrap();
     let posted = post(stack, receipts(1).remove(0)).await;
+    came_to(stack, &posted, "reissue").await;
+    stack.ledger.clear_faults().await.unwrap();
     let shown = stack.shown_in(&posted, "registered", SOON).await;
     let mut keys: Vec<_> = shown
         .history

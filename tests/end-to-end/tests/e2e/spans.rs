@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use end_to_end::{Collector, Span, Stack, eventually};
+use end_to_end::{Collector, Posted, Span, Stack, eventually};
 use serde_json::json;
 
 use super::{quick, receipts};
@@ -14,16 +14,34 @@ fn named<'a>(spans: &'a [Span], name: &str) -> Vec<&'a Span> {
     spans.iter().filter(|span| span.name == name).collect()
 }
 
+async fn retried(stack: &Stack, posted: &Posted, stage: &str) {
+    eventually(Duration::from_secs(30), "the fault is met", async || {
+        let history = stack.shown(posted).await.history;
+        history
+            .iter()
+            .any(|call| call.stage == stage && call.outcome == "retry")
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receipt_is_one_tree_over_both_processes_also_across_a_retry() {
     let collector = Collector::start().await.unwrap();
     let options = quick().with("telemetry.endpoint", collector.endpoint());
     let mut stack = Stack::start(&options).await.unwrap();
-    let failing = |seconds: u32| json!({"mode": "error", "status": 503, "for_s": seconds});
-    let faults = json!({"tax": failing(1), "fiscal.register": failing(4)});
+    let failing = json!({"mode": "error", "status": 503});
+    let faults = json!({"tax": failing, "fiscal.register": failing});
     stack.ledger.set_faults(&faults).await.unwrap();
     stack.post_all(&receipts(1)).await.unwrap();
     let posted = stack.posted[0].clone();
+    retried(&stack, &posted, "calculate").await;
+    stack
+        .ledger
+        .set_faults(&json!({"fiscal.register": failing}))
+        .await
+        .unwrap();
+    retried(&stack, &posted, "register").await;
+    stack.ledger.clear_faults().await.unwrap();
     let shown = stack.shown_in(&posted, "registered", Duration::from_secs(30)).await;
 
     // What is left is sent when a process ends.

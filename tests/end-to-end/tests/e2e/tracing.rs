@@ -10,7 +10,7 @@ use super::{quick, receipts};
 #[tokio::test(flavor = "multi_thread")]
 async fn every_call_of_a_receipt_carries_its_callers_trace_also_across_a_retry() {
     let stack = Stack::start(&quick()).await.unwrap();
-    let failing = json!({"mode": "error", "status": 503, "for_s": 1});
+    let failing = json!({"mode": "error", "status": 503});
     stack
         .ledger
         .set_faults(&json!({"tax": failing, "fiscal.register": failing}))
@@ -30,6 +30,12 @@ async fn every_call_of_a_receipt_carries_its_callers_trace_also_across_a_retry()
         .unwrap();
     let posted: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
     let id = posted["id"].as_str().unwrap();
+    end_to_end::eventually(Duration::from_mins(1), "the fault is met", async || {
+        let history = api.get(id).await.ok().flatten().map(|receipt| receipt.history);
+        history.is_some_and(|history| history.iter().any(|call| call.outcome == "retry"))
+    })
+    .await;
+    stack.ledger.clear_faults().await.unwrap();
     end_to_end::eventually(Duration::from_mins(1), "it is registered", async || {
         api.get(id)
             .await
