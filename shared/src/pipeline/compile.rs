@@ -241,7 +241,7 @@ fn stage(name: &str, table: &Table, context: &mut Context<'_>) -> Option<Stage> 
     }
     let Some(first) = requests.first() else {
         // A request that could not be read has been reported already.
-        if !table.values().any(Value::is_table) {
+        if !table.iter().any(|(key, value)| key != "retry" && value.is_table()) {
             context
                 .found
                 .add(name, "a stage needs a request: a table [<stage>.<request>]");

@@ -101,3 +101,13 @@ fn a_target_that_is_not_configured_is_named() {
         ["document.store: the configuration has no [service.documents]"]
     );
 }
+
+#[test]
+fn a_stage_without_requests_is_a_mistake_and_never_skipped() {
+    let text = "name = \"x\"\nstages = [\"a\", \"b\"]\n[a]\nwhen = 'true'\n[a.retry]\nfirst = \"1s\"\n[b]\n";
+    let Err(Mistakes(found)) = Pipeline::compile(source(text)) else {
+        panic!("it compiled")
+    };
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].starts_with("a: a stage needs a request") && found[1].starts_with("b: "));
+}

@@ -12,6 +12,7 @@ mod messages;
 mod outcomes;
 mod spans;
 mod tracing;
+mod versions;
 
 use end_to_end::{Options, Stack, fixture, fresh, read};
 use serde_json::Value;
