@@ -9,7 +9,7 @@ async fn all_receipts_are_registered_exactly_once() {
     let templates = read(&fixture("valid.ndjson")).unwrap();
     let mut stack = Stack::start(&Options::default()).await.unwrap();
     stack.post_all(&fresh(&templates, templates.len())).await.unwrap();
-    stack.settled(Duration::from_mins(2)).await;
+    stack.settled(Duration::from_mins(4)).await;
 
     let verdict = stack.judge().await.unwrap();
     assert!(verdict.all_registered(), "{verdict:#?}");
