@@ -148,7 +148,11 @@ impl Dispatcher {
             match self.claims.commit(claim).await {
                 Ok(Some(hold)) => work.hold = hold,
                 Ok(None) => return stale(&delivery).await,
-                Err(error) => return tracing::error!(%error, "the claim was refused"),
+                Err(error) => {
+                    // Kept, the delivery would hold its place among the prefetched for ever.
+                    tracing::error!(%error, "the claim was refused; the healer will queue it again");
+                    return acknowledge(&delivery).await;
+                }
             }
             acknowledge(&delivery).await;
             match pipeline {
@@ -176,12 +180,7 @@ impl Dispatcher {
         let mut subject = attempt::subject(&work, pipeline);
         let turns = Turns::new(&self.gate, true);
         while let Some(stage) = pipeline.stages.get(work.position) {
-            let span = info_span!(
-                target: "chekhov", "attempt",
-                otel.name = %format_args!("stage {}", stage.name), receipt.id = %work.hold.id,
-                chekhov.stage = %stage.name, chekhov.attempt = work.counters.attempt + 1, chekhov.outcome = tracing::field::Empty,
-            );
-            trace.adopt(&span);
+            let span = attempt::span(&trace, &work, stage);
             let attempting = Attempt {
                 endpoints: &self.endpoints,
                 admission: &turns,
@@ -237,7 +236,7 @@ impl Dispatcher {
                     );
                 }
                 Err(error) => {
-                    return tracing::error!(%error, "the outcome could not be stored; the healer will find the receipt");
+                    return tracing::error!(%error, "the outcome could not be stored; it will be given back as a stray");
                 }
             }
         }

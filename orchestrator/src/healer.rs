@@ -79,6 +79,11 @@ pub async fn run(
         };
         let failed = match timeout(PATIENCE, round).await {
             Ok(Ok(())) => continue,
+            // It answered, and what was seen holds: the rest of the round is for the next one.
+            Ok(Err(error @ StoreError::Locked(_))) => {
+                tracing::warn!(%error, "nothing could be taken over yet");
+                continue;
+            }
             Ok(Err(error)) => error.to_string(),
             Err(_) => "no answer in time".to_owned(),
         };

@@ -156,12 +156,7 @@ impl Runner {
                 traceparent: work.traceparent.clone(),
                 tracestate: work.tracestate.clone(),
             };
-            let span = info_span!(
-                target: "chekhov", "attempt",
-                otel.name = %format_args!("stage {}", stage.name), receipt.id = %work.hold.id,
-                chekhov.stage = %stage.name, chekhov.attempt = work.counters.attempt + 1, chekhov.outcome = tracing::field::Empty,
-            );
-            context.adopt(&span);
+            let span = attempt::span(&context, &work, stage);
             let attempt = Attempt {
                 endpoints: &self.endpoints,
                 admission: &Concurrency,
@@ -233,7 +228,7 @@ impl Runner {
                 false
             }
             Err(error) => {
-                tracing::error!(%error, "the step could not be stored; the healer will find the receipt");
+                tracing::error!(%error, "the step could not be stored; it will be given back as a stray");
                 false
             }
         }

@@ -185,7 +185,8 @@ async fn session(
                 if !sent.is_empty() && heard.elapsed() > PATIENCE { break Err(handoff::timed_out()) }
                 if let Err(error) = gauge(&channel, queues, broker).await { break Err(error) }
             }
-            () = stop.cancelled(), if inbox.is_empty() && again.is_empty() && (sent.is_empty() || blocked) => break Ok(()),
+            // What a blocked broker does not take is left to the healer: stopping does not wait for it.
+            () = stop.cancelled(), if blocked || (inbox.is_empty() && again.is_empty() && sent.is_empty()) => break Ok(()),
         }
     };
     // Whatever was not confirmed goes out again on the next connection.

@@ -16,6 +16,9 @@ pub enum StoreError {
     /// The database did not answer, or not as it should.
     #[error("PostgreSQL: {0}")]
     Unavailable(String),
+    /// Somebody else held a row for too long: the database is well, and repeating may succeed.
+    #[error("PostgreSQL: a row is locked: SQLSTATE {0}")]
+    Locked(String),
     /// The schema could not be brought up to date.
     #[error("migration: {0}")]
     Migration(#[from] sqlx::migrate::MigrateError),
@@ -61,7 +64,8 @@ impl From<sqlx::Error> for StoreError {
                         code,
                         constraint: database.constraint().map(str::to_owned),
                     },
-                    _ => Self::Unavailable(format!("SQLSTATE {code}: {}", primary(database.as_ref()))),
+                    Fate::Locked => Self::Locked(code),
+                    Fate::Unknown => Self::Unavailable(format!("SQLSTATE {code}: {}", primary(database.as_ref()))),
                 }
             }
             other => Self::Unavailable(other.to_string()),

@@ -39,6 +39,8 @@ pub fn connect(url: &str, connections: u32, service: &str) -> Result<PgPool, Sto
         .options([
             ("plan_cache_mode", "force_generic_plan"),
             ("lock_timeout", "2s"),
+            // A process that is paused inside a transaction must not keep its locks from everybody else.
+            ("idle_in_transaction_session_timeout", "3s"),
             ("statement_timeout", "30s"),
         ]);
     Ok(PgPoolOptions::new()

@@ -197,11 +197,12 @@ impl Batch for StepBatch {
 
     async fn commit(&self, items: &[Step], again: bool) -> Result<Vec<bool>, sqlx::Error> {
         let mut transaction = self.0.begin().await?;
-        append(&mut transaction, items, again).await?;
+        // First: it waits for an earlier try of unknown fate to end, and what that appended can be seen only then.
         let mut moved = advance(&mut transaction, items).await?;
         if again {
             moved.extend(already(&mut transaction, items).await?);
         }
+        append(&mut transaction, items, again).await?;
         transaction.commit().await?;
         Ok(items.iter().map(|item| moved.contains(&item.hold.id)).collect())
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use shared::store::accept::Start;
 use shared::store::heal::{self, Evidence, Owned};
 use shared::store::step::To;
-use shared::store::{claim, instances, relay};
+use shared::store::{StoreError, claim, instances, relay};
 use sqlx::PgPool;
 
 use super::{FISCAL, ME, OTHER, accept, claims, held, moves, queued, send, state, step, work};
@@ -134,4 +134,26 @@ async fn a_stray_is_given_back_by_its_owner_and_at_its_epoch_only(pool: PgPool) 
         !moves(&pool, step(hold, To::Own)).await,
         "the forgetful write nothing more"
     );
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_row_that_somebody_holds_is_no_outage(pool: PgPool) {
+    let running = accept(&pool, Start::Owned(ME)).await;
+    let mut paused = pool.begin().await.unwrap();
+    sqlx::query("select from work where id = $1 for update")
+        .bind(running)
+        .execute(&mut *paused)
+        .await
+        .unwrap();
+    let mut impatient = pool.acquire().await.unwrap();
+    sqlx::query("set lock_timeout = '50ms'")
+        .execute(&mut *impatient)
+        .await
+        .unwrap();
+    let refused = sqlx::query("update work set epoch = epoch where id = $1")
+        .bind(running)
+        .execute(&mut *impatient)
+        .await
+        .unwrap_err();
+    assert!(matches!(StoreError::from(refused), StoreError::Locked(_)));
 }

@@ -7,6 +7,14 @@ use serde_json::json;
 
 use super::{all_registered, mortal, receipts};
 
+async fn started_again_they_finish(stack: &mut Stack) {
+    let directory = stack.directory().to_path_buf();
+    stack.orchestrators[0].restart(&directory).await.unwrap();
+    stack.dispatchers[0].restart(&directory).await.unwrap();
+    stack.settled(Duration::from_mins(1)).await;
+    all_registered(stack).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn both_processes_are_killed_in_the_middle_and_started_again() {
     let mut stack = Stack::start(&mortal()).await.unwrap();
@@ -25,11 +33,7 @@ async fn both_processes_are_killed_in_the_middle_and_started_again() {
     let open = stack.database.sql("select count(*) from work").unwrap();
     assert_ne!(open.trim(), "0", "the kill came too late to show anything");
 
-    let directory = stack.directory().to_path_buf();
-    stack.orchestrators[0].restart(&directory).await.unwrap();
-    stack.dispatchers[0].restart(&directory).await.unwrap();
-    stack.settled(Duration::from_mins(1)).await;
-    all_registered(&stack).await;
+    started_again_they_finish(&mut stack).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -39,11 +43,7 @@ async fn a_stopped_process_hands_back_and_nothing_is_lost() {
     let limit = Duration::from_secs(25);
     assert!(stack.orchestrators[0].process.terminate(limit).await.unwrap().success());
     assert!(stack.dispatchers[0].process.terminate(limit).await.unwrap().success());
-    let directory = stack.directory().to_path_buf();
-    stack.orchestrators[0].restart(&directory).await.unwrap();
-    stack.dispatchers[0].restart(&directory).await.unwrap();
-    stack.settled(Duration::from_mins(1)).await;
-    all_registered(&stack).await;
+    started_again_they_finish(&mut stack).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
