@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use lapin::message::Delivery;
-use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::options::{BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, Consumer};
 use shared::handoff::{self, Message, PATIENCE};
 use tokio::time::{Instant, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::acknowledgements::{Acknowledgements, Delivered};
 use crate::dispatch::Dispatcher;
 
 /// How often the watchdog looks.
@@ -75,14 +76,17 @@ async fn session(
     stop: &CancellationToken,
 ) -> Result<(), lapin::Error> {
     let connection = handoff::connect(url, "chekhov-external-dispatcher consume").await?;
-    let (watching, consumer) = match timeout(PATIENCE, consume(&connection, dispatcher.gate().prefetch(), queue)).await
-    {
-        Ok(consuming) => consuming?,
-        Err(_) => return Err(handoff::timed_out()),
-    };
+    let (watching, channel, consumer) =
+        match timeout(PATIENCE, consume(&connection, dispatcher.gate().prefetch(), queue)).await {
+            Ok(consuming) => consuming?,
+            Err(_) => return Err(handoff::timed_out()),
+        };
     reading.set(None);
     tracing::info!(%queue, prefetch = dispatcher.gate().prefetch(), "reading");
 
+    let acknowledgements = Acknowledgements::new(channel);
+    // A task of its own: it goes on while deliveries wait at the gate.
+    let acknowledging = tokio::spawn(Arc::clone(&acknowledgements).run());
     let mut deliveries = consumer.ready_chunks(CHUNK);
     let mut watch = interval(WATCH);
     let mut heard = Instant::now();
@@ -91,7 +95,7 @@ async fn session(
             () = stop.cancelled() => break Ok(()),
             chunk = deliveries.next() => {
                 let Some(chunk) = chunk else { break Err(gone()) };
-                let (messages, failed) = read(chunk).await;
+                let (messages, failed) = read(chunk, &acknowledgements);
                 if !messages.is_empty()
                     && let Err(error) = dispatcher.take(messages, stop).await
                 {
@@ -108,20 +112,27 @@ async fn session(
             },
         }
     };
+    acknowledging.abort();
+    acknowledgements.flush().await;
     // Deliveries not acknowledged go back to the queue with the connection.
     let _ = timeout(PATIENCE, connection.close(200, "bye".into())).await;
     result
 }
 
 /// A consumer, on a channel of its own beside the watchdog's.
-async fn consume(connection: &Connection, prefetch: u16, queue: &str) -> Result<(Channel, Consumer), lapin::Error> {
+async fn consume(
+    connection: &Connection,
+    prefetch: u16,
+    queue: &str,
+) -> Result<(Channel, Channel, Consumer), lapin::Error> {
     let watching = connection.create_channel().await?;
     handoff::declare(&watching, queue).await?;
     let channel = connection.create_channel().await?;
     channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
     let options = BasicConsumeOptions::default();
     let consumer = channel.basic_consume(queue.into(), "".into(), options, FieldTable::default());
-    Ok((watching, consumer.await?))
+    let consumer = consumer.await?;
+    Ok((watching, channel, consumer))
 }
 
 fn gone() -> lapin::Error {
@@ -129,31 +140,25 @@ fn gone() -> lapin::Error {
 }
 
 /// Reads messages; what cannot be read is logged, counted and acknowledged, since no repeat would make it readable.
-async fn read(chunk: Vec<Result<Delivery, lapin::Error>>) -> (Vec<(Message, Delivery)>, Option<lapin::Error>) {
+fn read(
+    chunk: Vec<Result<Delivery, lapin::Error>>,
+    acknowledgements: &Arc<Acknowledgements>,
+) -> (Vec<(Message, Delivered)>, Option<lapin::Error>) {
     let mut messages = Vec::with_capacity(chunk.len());
     for delivery in chunk {
         let delivery = match delivery {
             Ok(delivery) => delivery,
             Err(error) => return (messages, Some(error)),
         };
+        let delivered = acknowledgements.received(delivery.delivery_tag);
         match Message::decode(&delivery.data, &delivery.properties) {
-            Ok(message) => messages.push((message, delivery)),
+            Ok(message) => messages.push((message, delivered)),
             Err(error) => {
                 tracing::error!(%error, "acknowledged unread");
                 metrics::counter!("chekhov_unreadable_messages_total").increment(1);
-                acknowledge(&delivery).await;
+                delivered.settle();
             }
         }
     }
     (messages, None)
-}
-
-/// Acknowledges; an error means that the broker will deliver it again, to be found stale.
-pub async fn acknowledge(delivery: &Delivery) {
-    if !matches!(
-        timeout(PATIENCE, delivery.acker.ack(BasicAckOptions::default())).await,
-        Ok(Ok(true))
-    ) {
-        metrics::counter!("chekhov_failed_acknowledgements_total").increment(1);
-    }
 }

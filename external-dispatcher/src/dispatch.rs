@@ -7,17 +7,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lapin::message::Delivery;
 use shared::handoff::Message;
 use shared::life::{Heart, Holdings};
-use shared::pipeline::Pipeline;
+use shared::pipeline::{Pipeline, Subject};
 use shared::stage::next::{self, Holder};
 use shared::stage::{Attempt, Endpoints, Versions, attempt, sends, versions};
 use shared::store::StoreError;
 use shared::store::claim::{Dispatch, DispatchBatch};
 use shared::store::group::Group;
 use shared::store::load::{self, Work};
-use shared::store::step::{self, Step, StepBatch, To};
+use shared::store::step::{self, Step, StepBatch, Stepped, To};
 use shared::telemetry::TraceContext;
 use sqlx::PgPool;
 use tokio::sync::OwnedSemaphorePermit;
@@ -25,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, info_span};
 
-use crate::consumer::acknowledge;
+use crate::acknowledgements::Delivered;
 use crate::gate::{Gate, Turns};
 
 /// How often a dispatcher whose heartbeats fail looks whether they do still.
@@ -72,7 +71,7 @@ impl Dispatcher {
     /// When the database does not answer: unacknowledged, the deliveries go back with their connection.
     pub async fn take(
         self: &Arc<Self>,
-        messages: Vec<(Message, Delivery)>,
+        messages: Vec<(Message, Delivered)>,
         stop: &CancellationToken,
     ) -> Result<(), StoreError> {
         let ids: Vec<_> = messages.iter().map(|(message, _)| message.id).collect();
@@ -87,7 +86,7 @@ impl Dispatcher {
                 .then(|| works.remove(&message.id))
                 .flatten()
             else {
-                stale(&delivery).await;
+                stale(delivery);
                 continue;
             };
             let begin = async {
@@ -118,7 +117,7 @@ impl Dispatcher {
     async fn dispatch(
         &self,
         message: Message,
-        delivery: Delivery,
+        delivery: Delivered,
         mut work: Work,
         _place: Option<OwnedSemaphorePermit>,
     ) {
@@ -135,8 +134,11 @@ impl Dispatcher {
         async {
             let pipeline = self.versions.get(&work.pipeline).await;
             // What cannot be stored with the claim is stored by the attempt.
+            let pipeline = pipeline.map(|pipeline| (attempt::subject(&work, &pipeline), pipeline));
             let send = match &pipeline {
-                Ok(pipeline) => sends::opening(&self.pool, &work, pipeline).await.unwrap_or_default(),
+                Ok((subject, pipeline)) => sends::opening(&self.pool, &work, pipeline, subject)
+                    .await
+                    .unwrap_or_default(),
                 Err(_) => None,
             };
             let claim = Dispatch {
@@ -147,16 +149,16 @@ impl Dispatcher {
             };
             match self.claims.commit(claim).await {
                 Ok(Some(hold)) => work.hold = hold,
-                Ok(None) => return stale(&delivery).await,
+                Ok(None) => return stale(delivery),
                 Err(error) => {
                     // Kept, the delivery would hold its place among the prefetched for ever.
                     tracing::error!(%error, "the claim was refused; the healer will queue it again");
-                    return acknowledge(&delivery).await;
+                    return delivery.settle();
                 }
             }
-            acknowledge(&delivery).await;
+            delivery.settle();
             match pipeline {
-                Ok(pipeline) => self.run(work, &pipeline, send, trace).await,
+                Ok((subject, pipeline)) => self.run(work, &pipeline, subject, send, trace).await,
                 Err(error) => {
                     tracing::error!(%error, "no pipeline to go on with");
                     let reason = format!("its pipeline cannot be used: {error}");
@@ -176,8 +178,14 @@ impl Dispatcher {
     }
 
     /// Runs stages for as long as they are this destination's.
-    async fn run(&self, mut work: Work, pipeline: &Pipeline, mut opened: Option<load::Send>, trace: TraceContext) {
-        let mut subject = attempt::subject(&work, pipeline);
+    async fn run(
+        &self,
+        mut work: Work,
+        pipeline: &Pipeline,
+        mut subject: Subject,
+        mut opened: Option<load::Send>,
+        trace: TraceContext,
+    ) {
         let turns = Turns::new(&self.gate, true);
         while let Some(stage) = pipeline.stages.get(work.position) {
             let span = attempt::span(&trace, &work, stage);
@@ -227,14 +235,14 @@ impl Dispatcher {
             next.standing = step.standing;
             let stays = step.to == To::Own;
             match step::commit(&self.steps, &work, step).await {
-                Ok(true) if stays => work = next,
-                Ok(true) => return,
-                Ok(false) => {
+                Ok(Stepped::Stale) => {
                     metrics::counter!("chekhov_stale_steps_total").increment(1);
                     return tracing::warn!(
                         "somebody else has the receipt now; the step is dropped, its calls are on record"
                     );
                 }
+                Ok(_) if stays => work = next,
+                Ok(_) => return,
                 Err(error) => {
                     return tracing::error!(%error, "the outcome could not be stored; it will be given back as a stray");
                 }
@@ -243,7 +251,7 @@ impl Dispatcher {
     }
 }
 
-async fn stale(delivery: &Delivery) {
+fn stale(delivery: Delivered) {
     metrics::counter!("chekhov_stale_messages_total").increment(1);
-    acknowledge(delivery).await;
+    delivery.settle();
 }

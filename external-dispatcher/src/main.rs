@@ -6,6 +6,10 @@ use clap::Parser;
 use shared::configuration::Configuration;
 use shared::{life, telemetry};
 
+/// A receipt is made of many small strings: the system's allocator takes a sixth of the time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Parser)]
 #[command(version, about = "Takes handed-off receipts to external APIs, inside their limits")]
 struct Arguments {

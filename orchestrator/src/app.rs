@@ -10,7 +10,7 @@ use shared::life::{self, Heart, Holdings};
 use shared::pipeline::{Pipeline, Source};
 use shared::stage::{Endpoints, Versions};
 use shared::store::{self, group::Group};
-use shared::telemetry::metrics;
+use shared::telemetry::metrics::{self, PrometheusHandle};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -19,6 +19,9 @@ use tokio_util::task::TaskTracker;
 use crate::intake::{self, Intake};
 use crate::internal::Runner;
 use crate::{healer, internal, relay};
+
+/// How long an orchestrator that stops goes on answering.
+const DRAIN: Duration = Duration::from_secs(2);
 
 /// Runs an orchestrator until `stop`.
 ///
@@ -58,6 +61,16 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
             .clone()
             .watch(pool.clone(), Arc::clone(&heart), every, stop.clone()),
     );
+    let finished = CancellationToken::new();
+    let (hand_off, relaying) = relay::start(
+        &configuration,
+        pool.clone(),
+        Arc::clone(&due),
+        stop.clone(),
+        finished.clone(),
+    );
+    let broker = Arc::clone(hand_off.broker());
+    let relaying = tokio::spawn(relaying);
     let runner = Arc::new(Runner::new(
         &configuration,
         pool.clone(),
@@ -67,17 +80,10 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
         holdings.clone(),
         tracker.clone(),
         Arc::clone(&due),
+        hand_off,
         stop.clone(),
     ));
-    let broker = Arc::new(relay::Broker::default());
     tokio::spawn(internal::claimer::run(Arc::clone(&runner), stop.clone()));
-    tracker.spawn(relay::run(
-        &configuration,
-        pool.clone(),
-        Arc::clone(&due),
-        Arc::clone(&broker),
-        stop.clone(),
-    ));
     tokio::spawn(healer::run(
         configuration.clone(),
         pool.clone(),
@@ -102,22 +108,15 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
         tracker: tracker.clone(),
         due,
     };
-    let serving_metrics = axum::Router::new().route(
-        "/metrics",
-        axum::routing::get(move || std::future::ready(handle.render())),
-    );
-    let metrics_stop = last.clone();
-    tokio::spawn(async move {
-        axum::serve(metrics_listener, serving_metrics)
-            .with_graceful_shutdown(metrics_stop.cancelled_owned())
-            .await
-    });
-    let serving =
-        axum::serve(listener, intake::router(Arc::new(intake))).with_graceful_shutdown(stop.clone().cancelled_owned());
+    tokio::spawn(serve_metrics(metrics_listener, handle, last.clone()));
+    let serving = axum::serve(listener, intake::router(Arc::new(intake))).with_graceful_shutdown(drained(stop.clone()));
     let work = async {
         serving.await?;
         tracker.close();
         tracker.wait().await;
+        // Whoever finished may have queued its receipt: it is published still.
+        finished.cancel();
+        relaying.await?;
         anyhow::Ok(())
     };
     life::finish(&stop, work).await.transpose()?;
@@ -125,6 +124,25 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
     beating.await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+async fn serve_metrics(
+    listener: TcpListener,
+    handle: PrometheusHandle,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
+    let render = move || std::future::ready(handle.render());
+    let router = axum::Router::new().route("/metrics", axum::routing::get(render));
+    axum::serve(listener, router)
+        .with_graceful_shutdown(stop.cancelled_owned())
+        .await
+}
+
+/// Some time after `stop`: until then posts are refused with 503, so that nobody's connection is closed under a request, and
+/// whoever spreads the load learns from `/readyz` to send no more.
+async fn drained(stop: CancellationToken) {
+    stop.cancelled().await;
+    tokio::time::sleep(DRAIN).await;
 }
 
 async fn listen(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {

@@ -13,7 +13,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
-use axum::extract::{MatchedPath, Request};
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderValue, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{get, post as on_post};
@@ -75,7 +76,18 @@ pub fn router(intake: Arc<Intake>) -> Router {
         .fallback(problem::no_such_path)
         .method_not_allowed_fallback(problem::no_such_method)
         .layer(middleware::from_fn(measured))
+        .layer(middleware::from_fn_with_state(intake.stop.clone(), parting))
         .with_state(intake)
+}
+
+/// Tells clients of a stopping process to open no further requests on their connections.
+async fn parting(State(stop): State<CancellationToken>, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    if stop.is_cancelled() {
+        let headers = response.headers_mut();
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 /// Measures every request by route, method and status.

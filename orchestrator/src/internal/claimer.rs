@@ -8,13 +8,17 @@ use std::time::Duration;
 use shared::life::Holding;
 use shared::store::load::{self, Work};
 use shared::store::{StoreError, claim};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Runner;
 
-/// How often an idle orchestrator looks. Work of its own wakes it earlier.
+/// How often an orchestrator looks while there is nothing. Work of its own wakes it earlier.
 const ROUND: Duration = Duration::from_secs(1);
+/// How often it looks once there has been nothing for [`QUIET`] rounds.
+const IDLE: Duration = Duration::from_secs(2);
+const QUIET: u32 = 10;
 /// How often it looks while it finds something.
 const BUSY: Duration = Duration::from_millis(50);
 /// The most claimed at once.
@@ -23,10 +27,18 @@ const CLAIM: usize = 256;
 /// Claims due work while there is room, until `stop`.
 pub async fn run(runner: Arc<Runner>, stop: CancellationToken) {
     let mut pause = ROUND;
+    let mut quiet = 0;
+    let mut count = Instant::now();
     while stop.run_until_cancelled(rest(&runner, pause)).await.is_some() {
-        pause = match round(&runner).await {
-            Ok(0) => ROUND,
-            Ok(_) => BUSY,
+        pause = match round(&runner, &mut count).await {
+            Ok(0) => {
+                quiet += 1;
+                if quiet > QUIET { IDLE } else { ROUND }
+            }
+            Ok(_) => {
+                quiet = 0;
+                BUSY
+            }
             Err(error) => {
                 tracing::warn!(%error, "due work could not be claimed");
                 ROUND
@@ -42,10 +54,14 @@ async fn rest(runner: &Runner, pause: Duration) {
     }
 }
 
-async fn round(runner: &Arc<Runner>) -> Result<usize, StoreError> {
+async fn round(runner: &Arc<Runner>, count: &mut Instant) -> Result<usize, StoreError> {
+    // Looked at before slots are taken: those are for what is accepted meanwhile.
+    let due = claim::is_internal_due(&runner.pool).await?;
+    runner.starved.store(false, Ordering::Relaxed);
     let mut slots = Vec::new();
     // What cannot be sent is left to those who can.
-    while runner.heart.is_strong()
+    while due
+        && runner.heart.is_strong()
         && slots.len() < CLAIM
         && let Some(slot) = runner.slot()
     {
@@ -64,8 +80,9 @@ async fn round(runner: &Arc<Runner>) -> Result<usize, StoreError> {
         }
         ids.len()
     };
-    // Only while there is a backlog is it worth counting, and only up to its bound.
-    if found > 0 || runner.overloaded() || runner.room() == 0 {
+    // Only while there is a backlog is it worth counting, now and then, and only up to its bound.
+    if (due || runner.overloaded()) && Instant::now() >= *count {
+        *count = Instant::now() + ROUND;
         let waiting = claim::internal_backlog(&runner.pool, runner.backlog_bound).await?;
         runner
             .overloaded

@@ -12,13 +12,16 @@ use shared::stage::next::{self, Holder};
 use shared::stage::{Attempt, Ended, Endpoints, Versions, attempt, versions};
 use shared::store::group::Group;
 use shared::store::load::Work;
-use shared::store::step::{self, Step, StepBatch, To};
+use shared::store::relay::Queued;
+use shared::store::step::{self, Step, StepBatch, Stepped, To};
 use shared::telemetry::TraceContext;
 use sqlx::PgPool;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, info_span};
+
+use crate::relay::HandOff;
 
 /// Room for one receipt in flight.
 pub type Slot = OwnedSemaphorePermit;
@@ -29,8 +32,10 @@ pub struct Runner {
     pub(super) heart: Arc<Heart>,
     pub(super) versions: Arc<Versions>,
     pub(super) backlog_bound: i64,
-    /// Told when there is a slot again, or something may be due.
+    /// Told when something may be due, or there is a slot again for what waits.
     pub(super) wake: Notify,
+    /// Whether work was left waiting for want of a slot.
+    pub(super) starved: AtomicBool,
     pub(super) overloaded: AtomicBool,
     endpoints: Endpoints,
     steps: Group<StepBatch>,
@@ -38,6 +43,7 @@ pub struct Runner {
     holdings: Holdings,
     tracker: TaskTracker,
     due: Arc<Notify>,
+    hand_off: HandOff,
     stop: CancellationToken,
 }
 
@@ -57,6 +63,7 @@ impl Runner {
         holdings: Holdings,
         tracker: TaskTracker,
         due: Arc<Notify>,
+        hand_off: HandOff,
         stop: CancellationToken,
     ) -> Self {
         Self {
@@ -66,12 +73,14 @@ impl Runner {
             versions,
             backlog_bound: configuration.intake.backlog,
             wake: Notify::new(),
+            starved: AtomicBool::new(false),
             overloaded: AtomicBool::new(false),
             endpoints,
             slots: Arc::new(Semaphore::new(configuration.orchestrator.in_flight.max(1))),
             holdings,
             tracker,
             due,
+            hand_off,
             stop,
         }
     }
@@ -82,13 +91,11 @@ impl Runner {
         if self.stop.is_cancelled() {
             return None;
         }
-        Arc::clone(&self.slots).try_acquire_owned().ok()
-    }
-
-    /// How many slots are free.
-    #[must_use]
-    pub fn room(&self) -> usize {
-        self.slots.available_permits()
+        let slot = Arc::clone(&self.slots).try_acquire_owned().ok();
+        if slot.is_none() {
+            self.starved.store(true, Ordering::Relaxed);
+        }
+        slot
     }
 
     /// Whether more receipts wait for an orchestrator than the backlog's bound.
@@ -122,7 +129,9 @@ impl Runner {
             let span = info_span!("receipt", receipt.id = %id, trace_id = trace_id(&work));
             runner.run(work).instrument(span).await;
             drop((slot, holding));
-            runner.wake.notify_one();
+            if runner.starved.load(Ordering::Relaxed) {
+                runner.wake.notify_one();
+            }
         });
     }
 
@@ -193,7 +202,12 @@ impl Runner {
         let outcome = ended.verdict.name();
         metrics::counter!("chekhov_attempts_total", "stage" => stage.name.clone(), "outcome" => outcome).increment(1);
         let failed = !matches!(ended.verdict, Verdict::Success { .. });
-        let step = next::step(work, pipeline, stage, ended, Holder::Orchestrator, rand_jitter());
+        let mut step = next::step(work, pipeline, stage, ended, Holder::Orchestrator, rand::random());
+        if step.to == To::WaitFirstCall
+            && let Some(max_queued) = self.hand_off.bound(&step.destination)
+        {
+            step.to = To::Queue(max_queued);
+        }
         if failed {
             // Not the reason: it may quote what an API said, and that what it was told.
             tracing::info!(stage = %stage.name, outcome, "attempt");
@@ -209,11 +223,12 @@ impl Runner {
 
     async fn commit(&self, before: &Work, step: Step) -> bool {
         let (due, internal) = (
-            matches!(step.to, To::WaitFirstCall | To::WaitCall(_)),
+            matches!(step.to, To::WaitFirstCall | To::Queue(_) | To::WaitCall(_)),
             matches!(step.to, To::WaitInternal(_)),
         );
+        let destination = step.destination.clone();
         match step::commit(&self.steps, before, step).await {
-            Ok(true) => {
+            Ok(Stepped::Moved) => {
                 if due {
                     self.due.notify_one();
                 }
@@ -222,7 +237,17 @@ impl Runner {
                 }
                 true
             }
-            Ok(false) => {
+            Ok(Stepped::Queued) => {
+                let queued = Queued {
+                    id: before.hold.id,
+                    epoch: before.hold.epoch + 1,
+                    traceparent: before.traceparent.clone(),
+                    tracestate: before.tracestate.clone(),
+                };
+                self.hand_off.publish(&destination, queued).await;
+                true
+            }
+            Ok(Stepped::Stale) => {
                 metrics::counter!("chekhov_stale_steps_total").increment(1);
                 tracing::warn!("somebody else has the receipt now; the step is dropped");
                 false
@@ -237,10 +262,6 @@ impl Runner {
 
 fn trace_id(work: &Work) -> &str {
     work.traceparent.get(3..35).unwrap_or_default()
-}
-
-fn rand_jitter() -> f64 {
-    rand::random()
 }
 
 /// A receipt whose stage is external after all, as one reissued or claimed at the seam.

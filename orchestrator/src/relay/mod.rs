@@ -2,11 +2,17 @@
 //!
 //! The commit comes first; a message that is lost afterwards is missed by the healer, one that is doubled or late finds
 //! another epoch. While the broker is away nothing is queued: a receipt that waits costs one row.
+//!
+//! An owner whose receipt comes to an external stage queues it itself, with its step, while nothing else waits for the
+//! destination ([`HandOff`]); everything else is queued by the relays.
 
+mod hand_off;
 mod publisher;
 
+pub use hand_off::HandOff;
 pub use publisher::Broker;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,62 +26,62 @@ use tokio_util::sync::CancellationToken;
 
 use publisher::Publication;
 
-/// How often an idle relay looks for timers that became due. Receipts of its own wake it earlier.
+/// How often a relay looks for timers that became due. Receipts of its own wake it earlier.
 const ROUND: Duration = Duration::from_secs(1);
+/// How often it looks once there has been nothing for [`QUIET`] rounds.
+const IDLE: Duration = Duration::from_secs(2);
+const QUIET: u32 = 10;
 /// How long it gathers after it was woken, and its pace under load.
 const GATHER: Duration = Duration::from_millis(10);
 /// The most queued at once.
 const BATCH: i64 = 500;
+/// Publications that may wait for the publisher.
+const INBOX: usize = 1024;
 
-/// Relays for every destination until `stop`.
-pub fn run(
+/// Relays for every destination until `stop`, publishes until `finished`; answers also how owners hand off themselves.
+pub fn start(
     configuration: &Configuration,
     pool: PgPool,
     due: Arc<Notify>,
-    broker: Arc<Broker>,
     stop: CancellationToken,
-) -> impl Future<Output = ()> + Send + use<> {
+    finished: CancellationToken,
+) -> (HandOff, impl Future<Output = ()> + Send + use<>) {
     let prefix = configuration.rabbitmq.prefix.clone();
-    let destinations: Vec<(String, i64)> = configuration
+    let bounds: BTreeMap<String, i64> = configuration
         .destination
         .iter()
         .map(|(name, destination)| (name.clone(), destination.max_queued))
         .collect();
-    let queues = destinations
-        .iter()
-        .map(|(name, _)| (name.clone(), handoff::queue(&prefix, name)))
+    let queues = bounds
+        .keys()
+        .map(|name| (name.clone(), handoff::queue(&prefix, name)))
         .collect();
-    let (publications, inbox) = mpsc::channel(1024);
-    let publishing = publisher::run(
-        configuration.rabbitmq.url.clone(),
-        queues,
-        inbox,
-        Arc::clone(&broker),
-        stop.clone(),
-    );
-    async move {
-        tokio::join!(
-            publishing,
-            relaying(pool, destinations, publications, due, broker, stop)
-        );
-    }
+    let (publications, inbox) = mpsc::channel(INBOX);
+    let broker = Arc::new(Broker::default());
+    let url = configuration.rabbitmq.url.clone();
+    let hand_off = HandOff::new(Arc::clone(&broker), publications.clone(), bounds.clone(), stop.clone());
+    let publishing = publisher::run(url, queues, inbox, Arc::clone(&broker), finished);
+    let running = async move {
+        tokio::join!(publishing, relaying(pool, bounds, publications, due, broker, stop));
+    };
+    (hand_off, running)
 }
 
 async fn relaying(
     pool: PgPool,
-    destinations: Vec<(String, i64)>,
+    destinations: BTreeMap<String, i64>,
     publications: mpsc::Sender<Publication>,
     due: Arc<Notify>,
     broker: Arc<Broker>,
     stop: CancellationToken,
 ) {
-    let mut more = false;
+    let (mut more, mut quiet) = (false, 0);
     loop {
         let rest = async {
             if !more {
                 tokio::select! {
-                    () = due.notified() => {}
-                    () = tokio::time::sleep(ROUND) => {}
+                    () = due.notified() => quiet = 0,
+                    () = tokio::time::sleep(if quiet > QUIET { IDLE } else { ROUND }) => quiet += 1,
                 }
             }
             tokio::time::sleep(GATHER).await;
@@ -90,7 +96,9 @@ async fn relaying(
             }
             match queue(&pool, destination, *max_queued).await {
                 Ok(queued) => {
-                    more |= !queued.is_empty();
+                    if !queued.is_empty() {
+                        (more, quiet) = (true, 0);
+                    }
                     metrics::counter!("chekhov_queued_total", "destination" => destination.clone())
                         .increment(u64::try_from(queued.len()).unwrap_or_default());
                     for receipt in queued {

@@ -125,12 +125,14 @@ impl Request {
     /// # Errors
     /// When a place has no value or a filter fails.
     pub fn render(&self, subject: &Subject, call_id: &str, item: Option<&str>) -> Result<Rendered, RenderError> {
-        let input = self.input(subject, call_id, item)?;
-        let mut path_and_query = self.path.render(&input, true)?;
+        // Put together only where something asks, and once.
+        let made = std::cell::OnceCell::new();
+        let input = || made.get_or_init(|| self.input(subject, call_id, item)).clone();
+        let mut path_and_query = self.path.render(input, true)?;
         let mut separator = if path_and_query.contains('?') { '&' } else { '?' };
         for (name, filter) in &self.query {
             let value = filter
-                .one(input.clone())
+                .one(input()?)
                 .map_err(|error| RenderError(format!("query.{name}: {error}")))?;
             let value = scalar(&value).ok_or_else(|| RenderError(format!("query.{name}: no plain value")))?;
             path_and_query.push(separator);
@@ -141,7 +143,7 @@ impl Request {
         }
         let mut headers = Vec::with_capacity(self.headers.len());
         for (name, template) in &self.headers {
-            let value = template.render(&input, false)?;
+            let value = template.render(input, false)?;
             if HeaderValue::from_str(&value).is_err() {
                 return Err(RenderError(format!("headers.{name}: cannot be sent as a header")));
             }
@@ -150,7 +152,7 @@ impl Request {
         let body = match &self.body {
             Some(filter) => Some(
                 filter
-                    .json(input)
+                    .json(input()?)
                     .map_err(|error| RenderError(format!("body: {error}")))?
                     .into_bytes(),
             ),
@@ -183,7 +185,8 @@ impl Request {
         let json = std::str::from_utf8(body)
             .ok()
             .filter(|body| *complete && is_json(body.as_bytes()))
-            .and_then(|body| read(body).ok());
+            // Escapes can name what is no character: only a filter's reader tells.
+            .filter(|body| !body.contains("\\u") || read(body).is_ok());
         // Nothing is an answer where nothing had to be said; a request that registers is told what it came to, or 204.
         let silent = *complete && body.is_empty() && (self.effect != Effect::Registers || *status == 204);
         let default = default_verdict(self.effect, exchange, json.is_some() || silent);
@@ -197,7 +200,8 @@ impl Request {
                 .iter()
                 .filter_map(|(name, value)| Some((text(name.as_str()), text(value.to_str().ok()?))));
             input.push((text("headers"), Val::obj(headers.collect())));
-            input.push((text("body"), json.clone().unwrap_or_default()));
+            let body = json.and_then(|json| read(json).ok());
+            input.push((text("body"), body.unwrap_or_default()));
             Ok(Val::obj(input.into_iter().collect()))
         };
         // Built only where a filter asks, and once.
@@ -212,7 +216,7 @@ impl Request {
         });
         let Some(rule) = rule else {
             return match default {
-                Verdict::Success { .. } => self.succeed(target, json.as_ref(), input, self.success_registers),
+                Verdict::Success { .. } => self.succeed(target, json, input, self.success_registers),
                 other => named(other, target),
             };
         };
@@ -228,7 +232,7 @@ impl Request {
             None => format!("{target} answered {status}"),
         };
         match rule.then {
-            Then::Success => self.succeed(target, json.as_ref(), input, rule.registered || self.success_registers),
+            Then::Success => self.succeed(target, json, input, rule.registered || self.success_registers),
             Then::Retry => Verdict::Retry {
                 reason,
                 after: retry_after(headers),
@@ -247,9 +251,9 @@ impl Request {
         self.success_registers
     }
 
-    fn succeed(&self, target: &str, body: Option<&Val>, input: impl Fn() -> Option<Val>, registered: bool) -> Verdict {
+    fn succeed(&self, target: &str, body: Option<&str>, input: impl Fn() -> Option<Val>, registered: bool) -> Verdict {
         let value = match &self.save {
-            None => Ok(body.map_or_else(|| "null".to_owned(), ToString::to_string)),
+            None => Ok(body.unwrap_or("null").trim().to_owned()),
             Some(filter) => input()
                 .ok_or_else(|| "the receipt cannot be read".to_owned())
                 .and_then(|input| filter.json(input)),

@@ -16,6 +16,7 @@ pub struct Subject {
     results: Vec<(String, String)>,
     current: Vec<(String, String)>,
     parsed: OnceLock<Result<Val, RenderError>>,
+    parsed_results: OnceLock<Result<Vec<(Val, Val)>, RenderError>>,
     variables: OnceLock<Result<Val, RenderError>>,
 }
 
@@ -33,6 +34,7 @@ impl Subject {
             results: newest,
             current: Vec::new(),
             parsed: OnceLock::new(),
+            parsed_results: OnceLock::new(),
             variables: OnceLock::new(),
         }
     }
@@ -47,6 +49,7 @@ impl Subject {
         let result = object(&std::mem::take(&mut self.current));
         self.results.retain(|(known, _)| known != stage);
         self.results.push((stage.to_owned(), result.clone()));
+        self.parsed_results = OnceLock::new();
         result
     }
 
@@ -68,10 +71,15 @@ impl Subject {
             .parsed
             .get_or_init(|| read(&self.receipt).map_err(|_| unreadable("the receipt")))
             .clone()?;
-        let mut results = Vec::with_capacity(self.results.len() + 1);
-        for (stage, value) in &self.results {
-            results.push((text(stage), read(value).map_err(|_| unreadable("a result"))?));
-        }
+        let mut results = self
+            .parsed_results
+            .get_or_init(|| {
+                let results = self.results.iter();
+                results
+                    .map(|(stage, value)| Ok((text(stage), read(value).map_err(|_| unreadable("a result"))?)))
+                    .collect()
+            })
+            .clone()?;
         if !self.current.is_empty() {
             results.push((
                 text(stage),

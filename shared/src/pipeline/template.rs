@@ -43,14 +43,18 @@ impl Template {
         })
     }
 
-    /// The text with every place filled.
-    pub(super) fn render(&self, input: &Val, encoded: bool) -> Result<String, RenderError> {
+    /// The text with every place filled; `input` is asked for only where there is a place.
+    pub(super) fn render(
+        &self,
+        input: impl Fn() -> Result<Val, RenderError>,
+        encoded: bool,
+    ) -> Result<String, RenderError> {
         let mut rendered = String::new();
         for part in &self.0 {
             match part {
                 Part::Text(text) => rendered.push_str(text),
                 Part::Path(path) => {
-                    let value = look_up(input, path)
+                    let value = look_up(&input()?, path)
                         .ok_or_else(|| RenderError(format!(".{} has no plain value", path.join("."))))?;
                     if encoded && (value == "." || value == "..") {
                         return Err(RenderError(format!(".{} is no path segment", path.join("."))));
@@ -117,7 +121,7 @@ mod tests {
     #[test]
     fn values_are_encoded_and_null_is_an_error() {
         let input = read(r#"{"receipt": {"id": "a/b ё", "n": 7, "no": null, "up": ".."}}"#).unwrap();
-        let render = |text: &str| Template::compile(text).unwrap().render(&input, true);
+        let render = |text: &str| Template::compile(text).unwrap().render(|| Ok(input.clone()), true);
         assert_eq!(render("/x/{.receipt.id}/{.receipt.n}").unwrap(), "/x/a%2Fb%20%D1%91/7");
         for wrong in ["{.receipt.no}", "{.receipt.missing}", "{.receipt}", "{.receipt.up}"] {
             assert!(render(wrong).is_err(), "{wrong}");

@@ -99,6 +99,7 @@ pub fn step(work: &Work, pipeline: &Pipeline, stage: &Stage, ended: Ended, holde
     };
     Step {
         hold: work.hold,
+        from: i16::try_from(work.position).unwrap_or(i16::MAX),
         destination: match &to {
             // The column stays as it is where it no longer matters: every change of it costs the HOT update.
             To::Own | To::WaitInternal(_) if bound_for(pipeline, position).is_empty() => work.destination.clone(),
@@ -120,6 +121,7 @@ pub fn step(work: &Work, pipeline: &Pipeline, stage: &Stage, ended: Ended, holde
 pub fn hand_back(work: &Work, to: To, reason: String) -> Step {
     Step {
         hold: work.hold,
+        from: i16::try_from(work.position).unwrap_or(i16::MAX),
         to,
         position: i16::try_from(work.position).unwrap_or(i16::MAX),
         destination: work.destination.clone(),

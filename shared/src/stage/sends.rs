@@ -3,8 +3,8 @@
 use sqlx::PgPool;
 
 use super::Unmade;
-use super::attempt::{Attempt, key, subject};
-use crate::pipeline::{Pipeline, Rendered};
+use super::attempt::{Attempt, key};
+use crate::pipeline::{Pipeline, Rendered, Subject};
 use crate::store::load::{self, Record, Send, Work};
 use crate::store::{StoreError, claim};
 
@@ -13,7 +13,12 @@ use crate::store::{StoreError, claim};
 ///
 /// # Errors
 /// When the record cannot be read. A request that cannot be rendered is none: the attempt finds it out again.
-pub async fn opening(pool: &PgPool, work: &Work, pipeline: &Pipeline) -> Result<Option<Send>, StoreError> {
+pub async fn opening(
+    pool: &PgPool,
+    work: &Work,
+    pipeline: &Pipeline,
+    subject: &Subject,
+) -> Result<Option<Send>, StoreError> {
     let Some(stage) = pipeline.stages.get(work.position) else {
         return Ok(None);
     };
@@ -28,12 +33,11 @@ pub async fn opening(pool: &PgPool, work: &Work, pipeline: &Pipeline) -> Result<
             return Ok(record.send.filter(|_| record.value.is_none()));
         }
     }
-    let subject = subject(work, pipeline);
-    if !(stage.runs(&subject).unwrap_or(false) && request.runs(&subject).unwrap_or(false)) {
+    if !(stage.runs(subject).unwrap_or(false) && request.runs(subject).unwrap_or(false)) {
         return Ok(None);
     }
     Ok(request
-        .render(&subject, &call_id, None)
+        .render(subject, &call_id, None)
         .ok()
         .map(|rendered| bytes(&call_id, &rendered)))
 }

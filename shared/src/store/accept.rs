@@ -84,16 +84,19 @@ impl Batch for AcceptBatch {
                 insert into receipt_keys (merchant, external_id, receipt, content_hash)
                 select merchant, external_id, id, content_hash from given order by merchant collate "C", external_id collate "C", id
                 on conflict do nothing returning receipt
+            ), judged as materialized (
+                -- A subquery in the list is hashed once; a join of the two could be planned to compare each with each.
+                select given.*, id in (select receipt from keys) as fresh from given
             ), stored as (
                 insert into receipts (id, merchant, external_id, pipeline, content, traceparent, tracestate, deadline)
                 select id, merchant, external_id, pipeline, content::json, traceparent, tracestate, deadline
-                from given join keys on keys.receipt = given.id
+                from judged where fresh
             ), opened as (
                 insert into work (id, pipeline, state, position, destination, epoch, owner, deadline, internal_due_at, first_call_key)
                 select id, pipeline, case when owner is null then 'waiting' else 'running' end::open_state, 0, destination, 1, owner, deadline,
                        case when owner is null and not first_call then now() end,
                        case when first_call then coalesce(deadline, 'infinity') end
-                from given join keys on keys.receipt = given.id
+                from judged where fresh
             )
             select receipt as "receipt!" from keys
             "#,

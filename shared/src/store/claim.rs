@@ -15,10 +15,10 @@ pub async fn internal(pool: &PgPool, owner: Uuid, limit: i64) -> Result<Vec<Uuid
     Ok(sqlx::query_scalar!(
         r#"
         with due as materialized (
-            select id from work where internal_due_at <= now() order by internal_due_at limit $2 for update skip locked
+            select ctid as place from work where internal_due_at <= now() order by internal_due_at limit $2 for update skip locked
         )
         update work set state = 'running', owner = $1, epoch = epoch + 1, internal_due_at = null, moved_at = now()
-        from due where work.id = due.id
+        from due where work.ctid = due.place
         returning work.id
         "#,
         owner,
@@ -26,6 +26,18 @@ pub async fn internal(pool: &PgPool, owner: Uuid, limit: i64) -> Result<Vec<Uuid
     )
     .fetch_all(pool)
     .await?)
+}
+
+/// Whether internal work is due for anybody: one look, so that an idle orchestrator takes no lock.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn is_internal_due(pool: &PgPool) -> Result<bool, StoreError> {
+    Ok(
+        sqlx::query_scalar!(r#"select exists (select from work where internal_due_at <= now()) as "due!""#)
+            .fetch_one(pool)
+            .await?,
+    )
 }
 
 /// How many receipts wait for an orchestrator, counted up to `bound`.
@@ -70,22 +82,22 @@ impl Batch for DispatchBatch {
     async fn commit(&self, items: &[Dispatch], again: bool) -> Result<Vec<Option<Hold>>, sqlx::Error> {
         let mut claimed = sqlx::query_scalar!(
             r#"
-            with given as (
-                select * from unnest($1::uuid[], $2::int[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bytea[])
-                    as t (id, epoch, owner, call_id, method, path, headers, body)
-            ), held as materialized (
-                select work.id, work.moved_at as queued_at from work join given using (id)
-                where work.epoch = given.epoch and work.state = 'queued'
-                order by work.id for update of work
+            with held as materialized (
+                select given.*, work.place, work.queued_at
+                from unnest($1::uuid[], $2::int[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bytea[])
+                    as given (id, epoch, owner, call_id, method, path, headers, body)
+                cross join lateral (
+                    select ctid as place, moved_at as queued_at from work
+                    where id = given.id and epoch = given.epoch and state = 'queued' for update
+                ) work
             ), claimed as (
-                update work set state = 'dispatching', owner = given.owner, epoch = work.epoch + 1, moved_at = now(),
-                       unresolved = work.unresolved or given.call_id is not null
-                from given join held using (id) where work.id = given.id
-                returning work.id, work.destination, work.owner, held.queued_at
+                update work set state = 'dispatching', owner = held.owner, epoch = work.epoch + 1, moved_at = now(),
+                       unresolved = work.unresolved or held.call_id is not null
+                from held where work.ctid = held.place
+                returning held.*, work.destination
             ), stored as (
                 insert into sends (receipt, call_id, method, path, headers, body)
-                select given.id, given.call_id, given.method, given.path, given.headers::json, given.body
-                from given join claimed using (id) where given.call_id is not null
+                select id, call_id, method, path, headers::json, body from claimed where call_id is not null
                 on conflict do nothing
             ), taken as (
                 insert into horizon_taken (destination, instance, taken, passed)
@@ -133,7 +145,7 @@ async fn already(pool: &PgPool, items: &[Dispatch]) -> Result<Vec<Uuid>, sqlx::E
     sqlx::query_scalar!(
         r#"
         select work.id from work join unnest($1::uuid[], $2::int[], $3::uuid[]) as given (id, epoch, owner) using (id)
-        where work.epoch = given.epoch + 1 and work.owner = given.owner
+        where work.id = any($1) and work.epoch = given.epoch + 1 and work.owner = given.owner
         "#,
         &items.iter().map(|item| item.id).collect::<Vec<_>>(),
         &items.iter().map(|item| item.epoch).collect::<Vec<_>>(),

@@ -7,6 +7,7 @@
 //! Modules follow the flow: [`accept`], [`claim`], [`step`], [`relay`], [`heal`], [`operate`], [`read`].
 
 pub mod accept;
+mod calls;
 pub mod claim;
 pub mod error;
 pub mod group;
@@ -35,9 +36,14 @@ pub fn connect(url: &str, connections: u32, service: &str) -> Result<PgPool, Sto
     let options: PgConnectOptions = url.parse()?;
     let options = options
         .application_name(service)
-        // A plan made while a table was empty must not outlive its emptiness; a writer waits for no lock for long.
+        // Plans are kept, and a plan made while a table was empty must be as good when it is full: no scan of a table where there
+        // is any other way, and statements leave no choice of what is looked up by what (a lateral subquery, a ctid).
         .options([
             ("plan_cache_mode", "force_generic_plan"),
+            ("enable_seqscan", "off"),
+            // What has no index costs so much then that PostgreSQL would compile it.
+            ("jit", "off"),
+            // A writer waits for no lock for long.
             ("lock_timeout", "2s"),
             // A process that is paused inside a transaction must not keep its locks from everybody else.
             ("idle_in_transaction_session_timeout", "3s"),

@@ -64,22 +64,22 @@ pub async fn queue(pool: &PgPool, destination: &str, max_queued: i64, limit: i64
         Queued,
         r#"
         with timers as materialized (
-            select id from work where destination = $1 and call_due_at <= now() order by call_due_at
+            select ctid as at from work where destination = $1 and call_due_at <= now() order by call_due_at
             limit $2::bigint - $2::bigint * 3 / 10 for update skip locked
         ), firsts as materialized (
-            select id from work where destination = $1 and first_call_key is not null order by first_call_key, id
+            select ctid as at from work where destination = $1 and first_call_key is not null order by first_call_key, id
             limit greatest($2::bigint - (select count(*) from timers), 0) for update skip locked
         ), due as (
-            select id, row_number() over () as place from (select id from timers union all select id from firsts) t
+            select at, row_number() over () as place from (select at from timers union all select at from firsts) t
         ), moved as (
             update work set state = 'queued', epoch = epoch + 1, call_due_at = null, first_call_key = null, moved_at = now()
-            from due where work.id = due.id
+            from due where work.ctid = due.at
             returning work.id, work.epoch, due.place
         ), counted as (
             update horizons set put = put + (select count(*) from moved) where destination = $1
         )
         select m.id as "id!", m.epoch as "epoch!", r.traceparent as "traceparent!", r.tracestate
-        from moved m join receipts r on r.id = m.id order by m.place
+        from moved m cross join lateral (select traceparent, tracestate from receipts where id = m.id limit 1) r order by m.place
         "#,
         destination,
         room,

@@ -9,6 +9,7 @@ use opentelemetry::trace::TracerProvider;
 use opentelemetry_otlp::{WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
+use tracing_subscriber::filter::{FilterExt, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
@@ -53,16 +54,19 @@ pub fn start(configuration: &Telemetry, service: &'static str) -> Result<Guard, 
             .with_threads(false)
             .with_tracked_inactivity(false)
             // What others trace of themselves is no part of a receipt's story.
-            .with_filter(tracing_subscriber::filter::filter_fn(|metadata| {
-                metadata.is_span() && metadata.target() == "chekhov"
-            }))
+            .with_filter(filter_fn(is_traced))
     });
     tracing_subscriber::registry()
-        .with(logs.with_filter(filter))
+        // Spans of a receipt's trace are the collector's; a log line has its ids from the span around them.
+        .with(logs.with_filter(filter.and(filter_fn(|metadata| !is_traced(metadata)))))
         .with(traces)
         .try_init()
         .map_err(|error| Error(error.to_string()))?;
     Ok(Guard { provider })
+}
+
+fn is_traced(metadata: &tracing::Metadata<'_>) -> bool {
+    metadata.is_span() && metadata.target() == "chekhov"
 }
 
 fn provider(endpoint: &str, service: &'static str) -> Result<SdkTracerProvider, Error> {

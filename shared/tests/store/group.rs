@@ -3,7 +3,7 @@
 use shared::store::StoreError;
 use shared::store::accept::{AcceptBatch, Accepted, Start};
 use shared::store::group::Group;
-use shared::store::step::{StepBatch, To};
+use shared::store::step::{StepBatch, Stepped, To};
 use sqlx::PgPool;
 
 use super::{ME, accept, given, state, step};
@@ -40,8 +40,8 @@ async fn two_steps_of_one_receipt_are_two_batches(pool: PgPool) {
         owner: ME,
     };
     let (first, second) = tokio::join!(group.commit(step(hold, To::Park)), group.commit(step(hold, To::Park)));
-    assert!(first.unwrap());
-    assert!(!second.unwrap(), "the second finds it moved");
+    assert_eq!(first.unwrap(), Stepped::Moved);
+    assert_eq!(second.unwrap(), Stepped::Stale, "the second finds it moved");
 }
 
 #[sqlx::test(migrations = "../migrations")]
@@ -70,7 +70,7 @@ async fn two_writers_of_the_same_rows_never_lock_each_other_for_good(pool: PgPoo
     }
     let mut moved = 0;
     for done in steps {
-        moved += usize::from(done.await.unwrap());
+        moved += usize::from(done.await.unwrap() == Stepped::Moved);
     }
     assert_eq!(moved, 50, "each once");
     assert_eq!(state(&pool, ids[0]).await, "registered");

@@ -12,7 +12,7 @@ use shared::store::accept::{Accept, AcceptBatch, Accepted, Start};
 use shared::store::claim::{Dispatch, DispatchBatch};
 use shared::store::group::Batch;
 use shared::store::load::{self, Send, Work};
-use shared::store::step::{Call, Counters, Standing, Step, StepBatch, To};
+use shared::store::step::{Call, Counters, Standing, Step, StepBatch, Stepped, To};
 use shared::store::{Hold, read, relay};
 use sqlx::PgPool;
 use time::OffsetDateTime;
@@ -63,6 +63,7 @@ async fn state(pool: &PgPool, id: Uuid) -> String {
 fn step(hold: Hold, to: To) -> Step {
     Step {
         hold,
+        from: 0,
         to,
         position: 1,
         destination: FISCAL.to_owned(),
@@ -80,6 +81,7 @@ async fn moves(pool: &PgPool, step: Step) -> bool {
         .commit(&[step], false)
         .await
         .expect("the database answers")[0]
+        != Stepped::Stale
 }
 
 const ME: Uuid = Uuid::from_u128(1);

@@ -5,13 +5,13 @@ use std::time::Duration;
 use shared::store::accept::Start;
 use shared::store::claim::{Dispatch, DispatchBatch};
 use shared::store::group::{Batch, Group};
-use shared::store::heal;
 use shared::store::load::{self, Work};
-use shared::store::step::{Call, StepBatch, To};
+use shared::store::step::{Call, StepBatch, Stepped, To};
+use shared::store::{heal, relay};
 use sqlx::PgPool;
 use time::OffsetDateTime;
 
-use super::{ME, accept, call, claims, held, moves, queued, send, state, step, work};
+use super::{FISCAL, ME, accept, call, claims, held, moves, queued, send, state, step, work};
 
 #[sqlx::test(migrations = "../migrations")]
 async fn a_claim_of_unknown_fate_is_found_again(pool: PgPool) {
@@ -28,18 +28,41 @@ async fn a_claim_of_unknown_fate_is_found_again(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = "../migrations")]
-async fn a_step_of_unknown_fate_is_found_again_and_its_calls_stand_once(pool: PgPool) {
+async fn a_step_of_unknown_fate_is_found_again_and_stands_once(pool: PgPool) {
     let batch = shared::store::step::StepBatch(pool.clone());
-    for to in [To::WaitCall(Duration::ZERO), To::Park, To::Registered] {
+    for to in [To::Own, To::WaitCall(Duration::ZERO), To::Park, To::Registered] {
         let id = accept(&pool, Start::Owned(ME)).await;
         let mut step = step(held(id, 1), to);
         step.calls = vec![call("success", Some("{}"))];
-        assert_eq!(batch.commit(std::slice::from_ref(&step), false).await.unwrap(), [true]);
-        assert_eq!(batch.commit(&[step], true).await.unwrap(), [true]);
+        step.result = Some("{}".to_owned());
+        assert_eq!(
+            batch.commit(std::slice::from_ref(&step), false).await.unwrap(),
+            [Stepped::Moved]
+        );
+        assert_eq!(batch.commit(&[step], true).await.unwrap(), [Stepped::Moved]);
         let calls = shared::store::read::history(&pool, id, OffsetDateTime::now_utc())
             .await
             .unwrap();
         assert_eq!(calls.len(), 1);
+        let results: i64 = sqlx::query_scalar("select count(*) from results where receipt = $1")
+            .bind(id)
+            .fetch_one(&pool)
+            .await
+            .unwrap();
+        assert_eq!(results, 1);
+    }
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_hand_off_of_unknown_fate_is_found_again_and_counted_once(pool: PgPool) {
+    relay::queue(&pool, FISCAL, 1, 1).await.unwrap();
+    let batch = shared::store::step::StepBatch(pool.clone());
+    let id = accept(&pool, Start::Owned(ME)).await;
+    let step = step(held(id, 1), To::Queue(10));
+    for again in [false, true] {
+        let stepped = batch.commit(std::slice::from_ref(&step), again).await.unwrap();
+        assert_eq!(stepped, [Stepped::Queued], "again: {again}");
+        assert_eq!(relay::depth(&pool, FISCAL).await.unwrap(), 1);
     }
 }
 
@@ -69,7 +92,10 @@ async fn a_step_that_cannot_be_stored_parks_its_receipt_where_it_stood(pool: PgP
     let mut bad = step(hold, To::Registered);
     bad.result = Some("{not json".to_owned());
     bad.calls = vec![call("success", Some("{not json"))];
-    assert!(shared::store::step::commit(&group, &before, bad).await.unwrap());
+    assert_eq!(
+        shared::store::step::commit(&group, &before, bad).await.unwrap(),
+        Stepped::Moved
+    );
     assert_eq!(state(&pool, message.id).await, "parked");
     let after = work(&pool, message.id).await.unwrap();
     assert_eq!(after.position, before.position);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use shared::store::accept::{AcceptBatch, Accepted, Start};
 use shared::store::group::Batch;
-use shared::store::step::{Standing, To};
+use shared::store::step::{Standing, StepBatch, Stepped, To};
 use shared::store::{Hold, claim, load, operate, relay};
 use sqlx::PgPool;
 use time::OffsetDateTime;
@@ -74,6 +74,39 @@ async fn an_owner_lets_go_once(pool: PgPool) {
         assert_eq!(state(&pool, id).await, expected);
         assert!(!moves(&pool, step(held(id, 1), to)).await, "it is the owner's no more");
     }
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn an_owner_queues_its_receipt_while_there_is_room_and_nobody_waits(pool: PgPool) {
+    let hand_off = async |to: To| {
+        let id = accept(&pool, Start::Owned(ME)).await;
+        let stepped = StepBatch(pool.clone()).commit(&[step(held(id, 1), to)], false).await;
+        (stepped.unwrap()[0], state(&pool, id).await)
+    };
+    assert_eq!(
+        hand_off(To::Queue(2)).await,
+        (Stepped::Moved, "waiting".to_owned()),
+        "no horizon yet"
+    );
+    assert_eq!(relay::queue(&pool, FISCAL, 1, 1).await.unwrap().len(), 1);
+    assert_eq!(
+        hand_off(To::Queue(1)).await,
+        (Stepped::Moved, "waiting".to_owned()),
+        "no room"
+    );
+    assert_eq!(
+        hand_off(To::Queue(9)).await,
+        (Stepped::Moved, "waiting".to_owned()),
+        "another waits before it"
+    );
+    assert_eq!(relay::queue(&pool, FISCAL, 9, 9).await.unwrap().len(), 2);
+    assert_eq!(hand_off(To::Queue(4)).await, (Stepped::Queued, "queued".to_owned()));
+    assert_eq!(relay::depth(&pool, FISCAL).await.unwrap(), 4);
+
+    let id = accept(&pool, Start::Owned(ME)).await;
+    assert!(moves(&pool, step(held(id, 1), To::Queue(10))).await);
+    let hold = claims(&pool, id, 2, None).await.unwrap();
+    assert_eq!((hold.epoch, relay::depth(&pool, FISCAL).await.unwrap()), (3, 4));
 }
 
 #[sqlx::test(migrations = "../migrations")]

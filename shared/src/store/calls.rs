@@ -1,0 +1,95 @@
+//! Rows of `calls`, column by column, as batches write them.
+
+use sqlx::types::time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::step::Call;
+
+/// Calls of a batch: what an API answered is never dropped, whoever has the receipt by now.
+#[derive(Debug, Default)]
+pub(super) struct Rows {
+    pub ids: Vec<Uuid>,
+    pub receipts: Vec<Uuid>,
+    pub stages: Vec<String>,
+    pub requests: Vec<String>,
+    pub attempts: Vec<i32>,
+    pub call_ids: Vec<String>,
+    pub started_at: Vec<OffsetDateTime>,
+    pub durations_ms: Vec<i32>,
+    pub outcomes: Vec<String>,
+    pub statuses: Vec<Option<i16>>,
+    pub errors: Vec<Option<String>>,
+    pub retry_after_s: Vec<Option<i32>>,
+    pub registers: Vec<bool>,
+    pub registered: Vec<bool>,
+    pub values: Vec<Option<String>>,
+}
+
+impl Rows {
+    /// The calls of receipts.
+    pub fn of<'a>(calls: impl Iterator<Item = (Uuid, &'a Call)>) -> Self {
+        let mut rows = Self::default();
+        for (receipt, call) in calls {
+            rows.ids.push(call.id);
+            rows.receipts.push(receipt);
+            rows.stages.push(call.stage.clone());
+            rows.requests.push(call.request.clone());
+            rows.attempts.push(call.attempt);
+            rows.call_ids.push(call.call_id.clone());
+            rows.started_at.push(call.started_at);
+            rows.durations_ms
+                .push(i32::try_from(call.duration.as_millis()).unwrap_or(i32::MAX));
+            rows.outcomes.push(call.outcome.to_owned());
+            rows.statuses.push(call.status);
+            rows.errors.push(call.error.as_deref().map(storable));
+            rows.retry_after_s.push(call.retry_after_s);
+            rows.registers.push(call.registers);
+            rows.registered.push(call.registered);
+            rows.values.push(call.value.clone());
+        }
+        rows
+    }
+
+    /// Appends those that an earlier try of unknown fate has not.
+    pub async fn append_missing(&self, connection: &mut sqlx::PgConnection) -> Result<(), sqlx::Error> {
+        if self.ids.is_empty() {
+            return Ok(());
+        }
+        sqlx::query!(
+            r#"
+            insert into calls (id, receipt, stage, request, attempt, call_id, started_at, duration_ms, outcome, status, error, retry_after_s,
+                               registers, registered, value)
+            select id, receipt, stage, request, attempt, call_id, started_at, duration_ms, outcome, status, error, retry_after_s,
+                   registers, registered, value::json
+            from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::int[], $6::text[], $7::timestamptz[], $8::int[], $9::text[],
+                        $10::smallint[], $11::text[], $12::int[], $13::bool[], $14::bool[], $15::text[])
+                as made (id, receipt, stage, request, attempt, call_id, started_at, duration_ms, outcome, status, error, retry_after_s,
+                         registers, registered, value)
+            where not exists (select from calls known where known.receipt = made.receipt and known.id = made.id)
+            "#,
+            &self.ids,
+            &self.receipts,
+            &self.stages,
+            &self.requests,
+            &self.attempts,
+            &self.call_ids,
+            &self.started_at,
+            &self.durations_ms,
+            &self.outcomes,
+            &self.statuses as &[Option<i16>],
+            &self.errors as &[Option<String>],
+            &self.retry_after_s as &[Option<i32>],
+            &self.registers,
+            &self.registered,
+            &self.values as &[Option<String>],
+        )
+        .execute(connection)
+        .await?;
+        Ok(())
+    }
+}
+
+/// PostgreSQL's text holds no U+0000; an API's answer may.
+pub(super) fn storable(text: &str) -> String {
+    text.replace('\0', "\u{FFFD}")
+}
