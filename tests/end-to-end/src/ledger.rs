@@ -67,6 +67,14 @@ impl Ledger {
         self.ask(Method::DELETE, &["faults"], None).await.map(drop)
     }
 
+    /// Makes it forget every call and registration.
+    ///
+    /// # Errors
+    /// When the simulator does not answer.
+    pub async fn forget(&self) -> anyhow::Result<()> {
+        self.ask(Method::DELETE, &["ledger"], None).await.map(drop)
+    }
+
     /// Sets how the fiscal API behaves when nothing is broken.
     ///
     /// # Errors

@@ -96,6 +96,21 @@ impl Servers {
     }
 }
 
+impl Servers {
+    /// Ends RabbitMQ by force, throws away everything it has, and starts it.
+    ///
+    /// # Errors
+    /// When that fails.
+    pub fn wipe_rabbitmq(&self) -> anyhow::Result<()> {
+        let pid = std::fs::read_to_string(self.directory.join("run/rabbitmq.pid"))?;
+        let pid = pid.split(' ').next().unwrap_or_default();
+        Command::new("kill").args(["-KILL", pid]).status()?;
+        self.run(&["stop", "rabbitmq"])?;
+        std::fs::remove_dir_all(self.directory.join("rabbitmq/mnesia"))?;
+        self.run(&["start", "rabbitmq"]).map(drop)
+    }
+}
+
 impl Drop for Servers {
     fn drop(&mut self) {
         match self.run(&["down"]) {
@@ -132,6 +147,15 @@ impl Database {
     pub fn url(&self) -> String {
         let mut url = reqwest::Url::parse(&self.server).expect("DATABASE_URL is a URL");
         url.set_path(&self.name);
+        url.into()
+    }
+
+    /// Its URL by another port of this machine.
+    pub(crate) fn url_by(&self, port: Option<u16>) -> String {
+        let mut url = reqwest::Url::parse(&self.url()).expect("its own URL is a URL");
+        if port.is_some() {
+            url.set_port(port).expect("the URL of a server has a port");
+        }
         url.into()
     }
 

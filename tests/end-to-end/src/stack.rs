@@ -29,6 +29,10 @@ pub struct Options {
     pub configuration: Vec<(String, String)>,
     /// PostgreSQL and RabbitMQ; absent: those of the environment.
     pub servers: Option<Urls>,
+    /// The port by which its processes reach PostgreSQL; absent: the server's own.
+    pub proxy: Option<u16>,
+    /// A pipeline; absent: the shipped one, with shorter delays.
+    pub pipeline: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -38,6 +42,8 @@ impl Default for Options {
             dispatchers: 1,
             configuration: Vec::new(),
             servers: None,
+            proxy: None,
+            pipeline: None,
         }
     }
 }
@@ -78,8 +84,8 @@ pub struct Stack {
     pub database: Database,
     /// Where its servers are.
     pub urls: Urls,
-    /// Ended with the stack.
-    _simulator: Process,
+    /// The simulator; it ends with the stack.
+    pub simulator: Process,
     directory: PathBuf,
     environment: Vec<(String, String)>,
 }
@@ -98,7 +104,7 @@ impl Stack {
         std::fs::create_dir_all(&directory)?;
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         write_configuration(&root, &directory)?;
-        write_pipeline(&root.join("deploy/pipeline"), &directory)?;
+        write_pipeline(&root.join("deploy/pipeline"), options.pipeline.as_deref(), &directory)?;
 
         let urls = options.servers.clone().unwrap_or_else(Urls::from_environment);
         let database = Database::create(&urls)?;
@@ -110,7 +116,7 @@ impl Stack {
 
         let mut keys = vec![
             ("pipeline".to_owned(), "receipts.toml".to_owned()),
-            ("database.url".to_owned(), database.url()),
+            ("database.url".to_owned(), database.url_by(options.proxy)),
             ("rabbitmq.url".to_owned(), urls.amqp.clone()),
             ("rabbitmq.prefix".to_owned(), prefix),
             ("destination.fiscal.url".to_owned(), format!("{}/fiscal", ledger.base())),
@@ -129,7 +135,7 @@ impl Stack {
             posted,
             database,
             urls,
-            _simulator: simulator,
+            simulator,
             directory,
             environment,
         };

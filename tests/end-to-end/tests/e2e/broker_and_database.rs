@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use end_to_end::{Options, Servers, Stack, eventually};
+use end_to_end::{Invariants, Options, Servers, Stack, eventually};
 
 use super::messages::queue;
-use super::{all_registered, quick, receipts};
+use super::{all_registered, at_length, quick, receipts};
 
 const LIMIT: Duration = Duration::from_mins(1);
 
@@ -36,12 +36,17 @@ async fn servers_that_go_and_come_back_cost_time_only() {
         servers: Some(servers.urls().unwrap()),
         ..quick()
     };
+    // Few at once, so that the queue is where most of them are.
+    let options = options.with("destination.fiscal.concurrency", "4");
     let mut stack = Stack::start(&options).await.unwrap();
+    let invariants = Invariants::watch(&stack.database);
     a_broker_that_is_full_blocks_hand_offs_alone(&mut stack, &servers).await;
     connections_are_cut_and_the_queue_is_deleted(&mut stack, &servers).await;
+    the_queue_is_purged(&mut stack, &servers).await;
     a_broker_is_restarted(&mut stack, &servers).await;
+    a_broker_loses_its_data(&mut stack, &servers).await;
     a_database_is_restarted(&mut stack, &servers).await;
-    drop(stack);
+    invariants.hold().await;
 }
 
 async fn a_broker_that_is_full_blocks_hand_offs_alone(stack: &mut Stack, servers: &Servers) {
@@ -86,6 +91,38 @@ async fn a_broker_is_restarted(stack: &mut Stack, servers: &Servers) {
     all_registered(stack).await;
 }
 
+async fn the_queue_is_purged(stack: &mut Stack, servers: &Servers) {
+    stack.dispatchers[0].process.signal("STOP").unwrap();
+    stack.post_all(&receipts(40)).await.unwrap();
+    eventually(LIMIT, "most of them are messages in the queue", async || {
+        let queued = "select count(*) from work where state = 'queued'";
+        stack.database.sql(queued).is_ok_and(|queued| queued == "40") && ready(stack, servers) >= 20
+    })
+    .await;
+    servers.run(&["rabbitmqctl", "purge_queue", &queue(stack)]).unwrap();
+    stack.post_all(&receipts(20)).await.unwrap();
+    stack.dispatchers[0].process.signal("CONT").unwrap();
+    stack.settled(LIMIT).await;
+    all_registered(stack).await;
+}
+
+/// Messages in the queue that no consumer has.
+fn ready(stack: &Stack, servers: &Servers) -> usize {
+    let listed = servers.run(&["rabbitmqctl", "--quiet", "list_queues", "name", "messages_ready"]);
+    let own = queue(stack);
+    let listed = listed.unwrap();
+    let line = listed.lines().find_map(|line| line.strip_prefix(own.as_str()));
+    line.map_or(0, |count| count.trim().parse().unwrap())
+}
+
+async fn a_broker_loses_its_data(stack: &mut Stack, servers: &Servers) {
+    stack.post_all(&receipts(60)).await.unwrap();
+    servers.wipe_rabbitmq().unwrap();
+    stack.post_all(&receipts(30)).await.unwrap();
+    stack.settled(LIMIT).await;
+    all_registered(stack).await;
+}
+
 async fn a_database_is_restarted(stack: &mut Stack, servers: &Servers) {
     stack.post_all(&receipts(40)).await.unwrap();
     let owners = stack.database.sql("select id from instances order by id").unwrap();
@@ -94,6 +131,10 @@ async fn a_database_is_restarted(stack: &mut Stack, servers: &Servers) {
     let refused = stack.orchestrators[0].api.post(&receipts(1)[0]).await.unwrap();
     assert_eq!(refused.status, 503);
     assert!(refused.retry_after.is_some());
+    if at_length() {
+        // Three times as long as it takes to be dead.
+        tokio::time::sleep(Duration::from_secs(30)).await;
+    }
     servers.run(&["start", "postgres"]).unwrap();
     stack.post_all(&receipts(20)).await.unwrap();
     stack.settled(LIMIT).await;

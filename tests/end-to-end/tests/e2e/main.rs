@@ -10,8 +10,10 @@ mod intake;
 mod kills;
 mod messages;
 mod outcomes;
+mod rolling;
 mod spans;
 mod tracing;
+mod unknown_fate;
 mod versions;
 
 use end_to_end::{Options, Stack, fixture, fresh, read};
@@ -30,6 +32,11 @@ fn mortal() -> Options {
     quick()
         .with("heartbeat.every", "500ms")
         .with("heartbeat.dead_after", "3s")
+}
+
+/// Whether scenarios take all the time they would have in production: `./tests/soak` sets it.
+fn at_length() -> bool {
+    std::env::var_os("CHEKHOV_SOAK").is_some()
 }
 
 fn receipts(count: usize) -> Vec<Value> {

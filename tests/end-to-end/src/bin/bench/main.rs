@@ -1,0 +1,83 @@
+//! How fast Chekhov is, against the same calls made with no durability at all, and what it costs.
+
+mod bare;
+mod due;
+mod idle;
+mod loaded;
+mod pairs;
+mod receipts;
+mod usage;
+
+use std::path::Path;
+
+use clap::{Parser, Subcommand};
+use end_to_end::{Options, Stack};
+
+/// Measures Chekhov
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    what: Option<What>,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Against the bare calls, in one run, pair by pair
+    Throughput(Throughput),
+    /// What each process costs while it has nothing to do
+    Idle,
+    /// Picking 500 due receipts out of very many
+    Due {
+        /// Receipts that wait
+        #[arg(long, default_value_t = 10_000_000)]
+        waiting: u64,
+        /// Receipts that are handled before it is measured again
+        #[arg(long, default_value_t = 900_000)]
+        handled: u64,
+    },
+}
+
+#[derive(Debug, Parser)]
+struct Throughput {
+    /// Pairs of a run of the bare calls and one through Chekhov
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pairs: u32,
+    /// Receipts of each run
+    #[arg(long, default_value_t = 20_000)]
+    receipts: usize,
+    /// Receipts under way at once, in both
+    #[arg(long, default_value_t = 256)]
+    concurrency: usize,
+}
+
+/// More than are ever under way at once.
+const WIDE: &str = "1024";
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let bench = Path::new(env!("CARGO_MANIFEST_DIR")).join("bench");
+    let template = std::fs::read_to_string(bench.join("receipt.json"))?;
+    let options = Options {
+        pipeline: Some(bench.join("receipts.toml")),
+        ..Options::default()
+    };
+    let mut options = options
+        .with("destination.fiscal.rate", "1000000/s")
+        .with("destination.fiscal.concurrency", WIDE);
+    for service in ["validation", "tax", "documents"] {
+        options = options.with(&format!("service.{service}.concurrency"), WIDE);
+    }
+    let mut stack = Stack::start(&options).await?;
+    stack.ledger.set(&serde_json::json!({"done_after_ms": 0})).await?;
+    match arguments.what {
+        Some(What::Throughput(arguments)) => pairs::run(&stack, &template, &arguments).await,
+        Some(What::Idle) => idle::run(&mut stack).await,
+        Some(What::Due { waiting, handled }) => due::run(&mut stack, waiting, handled).await,
+        None => {
+            let arguments = Throughput::parse_from(["throughput"]);
+            pairs::run(&stack, &template, &arguments).await?;
+            idle::run(&mut stack).await
+        }
+    }
+}
