@@ -8,7 +8,7 @@ use end_to_end::{Database, Stack};
 use crate::usage::Processes;
 
 /// How long it is left alone before it is measured, and how long it is measured.
-const SETTLING: Duration = Duration::from_secs(10);
+const SETTLING: Duration = Duration::from_secs(25);
 const MEASURED: Duration = Duration::from_secs(30);
 
 /// Measures each of the two alone: the other one is stopped meanwhile.

@@ -6,6 +6,7 @@ mod idle;
 mod loaded;
 mod pairs;
 mod receipts;
+mod size;
 mod usage;
 
 use std::path::Path;
@@ -26,6 +27,12 @@ enum What {
     Throughput(Throughput),
     /// What each process costs while it has nothing to do
     Idle,
+    /// What a receipt costs with few and with very many in the tables
+    Size {
+        /// Receipts in the tables, the smallest number first
+        #[arg(long, value_delimiter = ',', default_value = "10000,1000000")]
+        sizes: Vec<u64>,
+    },
     /// Picking 500 due receipts out of very many
     Due {
         /// Receipts that wait
@@ -73,6 +80,7 @@ async fn main() -> anyhow::Result<()> {
     match arguments.what {
         Some(What::Throughput(arguments)) => pairs::run(&stack, &template, &arguments).await,
         Some(What::Idle) => idle::run(&mut stack).await,
+        Some(What::Size { sizes }) => size::run(&stack, &template, &sizes).await,
         Some(What::Due { waiting, handled }) => due::run(&mut stack, waiting, handled).await,
         None => {
             let arguments = Throughput::parse_from(["throughput"]);

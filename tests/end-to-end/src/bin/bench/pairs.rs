@@ -67,13 +67,14 @@ async fn registered(stack: &Stack, count: usize) -> anyhow::Result<()> {
 }
 
 /// What PostgreSQL has written and keeps, in bytes.
-struct Stored {
+pub struct Stored {
     wal: f64,
     tables: f64,
 }
 
 impl Stored {
-    fn of(stack: &Stack) -> anyhow::Result<Self> {
+    /// So far.
+    pub fn of(stack: &Stack) -> anyhow::Result<Self> {
         let read = |sql: &str| -> anyhow::Result<f64> { Ok(stack.database.sql(sql)?.parse()?) };
         Ok(Self {
             wal: read("select pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')")?,
@@ -86,7 +87,7 @@ impl Stored {
 
 /// Values by what they are called, in the order of their first appearance: one of each pair.
 #[derive(Debug, Default)]
-struct Figures {
+pub struct Figures {
     names: Vec<String>,
     values: BTreeMap<String, Vec<f64>>,
 }
@@ -107,7 +108,7 @@ impl Figures {
         self.add("ratio to bare".to_owned(), bare.as_secs_f64() / chekhov.as_secs_f64());
     }
 
-    fn costs(&mut self, count: usize, before: &Before, after: &Before) {
+    pub fn costs(&mut self, count: usize, before: &Before, after: &Before) {
         for (name, used) in &after.0 {
             let used = used.saturating_sub(before.0[name]).as_secs_f64();
             self.add(format!("CPU seconds/1,000: {name}"), used * 1000.0 / count as f64);
@@ -122,7 +123,7 @@ impl Figures {
         );
     }
 
-    fn times(&mut self, took: Took) {
+    pub fn times(&mut self, took: Took) {
         for (name, mut times) in [
             ("acknowledgement", took.acknowledgement),
             ("early stages", took.early),
@@ -147,7 +148,7 @@ impl Figures {
         );
     }
 
-    fn table(&self) -> Table {
+    pub fn table(&self) -> Table {
         let mut table = Table::new();
         table
             .load_preset(UTF8_FULL_CONDENSED)

@@ -1,0 +1,266 @@
+//! The writer of steps: a batch is one statement, in a transaction with the horizon's lock where something is to be queued.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use super::{Step, Stepped, To};
+use crate::store::calls::{Rows, storable};
+use crate::store::group::Batch;
+use crate::store::millis;
+
+/// The writer of owners' steps.
+pub struct StepBatch(pub PgPool);
+
+impl To {
+    fn state(&self) -> &'static str {
+        match self {
+            Self::Own => "own",
+            Self::WaitInternal(_) => "internal",
+            Self::WaitCall(_) => "call",
+            Self::WaitFirstCall => "first_call",
+            Self::Queue(_) => QUEUE,
+            Self::Park => "parked",
+            Self::Registered => "registered",
+            Self::Rejected => "rejected",
+        }
+    }
+
+    fn delay(&self) -> i64 {
+        match self {
+            Self::WaitInternal(delay) | Self::WaitCall(delay) => millis(*delay),
+            _ => 0,
+        }
+    }
+}
+
+impl Batch for StepBatch {
+    type Item = Step;
+    type Reply = Stepped;
+    type Key = Uuid;
+    const NAME: &'static str = "step";
+
+    fn key(item: &Step) -> Uuid {
+        item.hold.id
+    }
+
+    async fn commit(&self, items: &[Step], again: bool) -> Result<Vec<Stepped>, sqlx::Error> {
+        let calls = Rows::of(
+            items
+                .iter()
+                .flat_map(|item| item.calls.iter().map(|call| (item.hold.id, call))),
+        );
+        let mut stepped: HashMap<Uuid, Stepped> = HashMap::with_capacity(items.len());
+        let (ways, held): (Vec<&'static str>, _);
+        if !again && !items.iter().any(|item| matches!(item.to, To::Queue(_))) {
+            // One statement is its own transaction.
+            ways = items.iter().map(|item| item.to.state()).collect();
+            held = advance(&mut *self.0.acquire().await?, items, &ways, &calls).await?;
+        } else {
+            let mut transaction = self.0.begin().await?;
+            ways = self::ways(&mut transaction, items).await?;
+            if again {
+                // It waits for an earlier try to end, and what that did can be seen only then, by statements of their own.
+                held = advance(&mut transaction, items, &ways, &Rows::default()).await?;
+                stepped.extend(already(&mut transaction, items).await?);
+                calls.append_missing(&mut transaction).await?;
+            } else {
+                held = advance(&mut transaction, items, &ways, &calls).await?;
+            }
+            transaction.commit().await?;
+        }
+        stepped.extend(
+            items
+                .iter()
+                .zip(&ways)
+                .filter(|(item, _)| held.contains(&item.hold.id))
+                .map(|(item, way)| {
+                    let queued = *way == QUEUE;
+                    (item.hold.id, if queued { Stepped::Queued } else { Stepped::Moved })
+                }),
+        );
+        let answers = items
+            .iter()
+            .map(|item| stepped.get(&item.hold.id).copied().unwrap_or(Stepped::Stale));
+        Ok(answers.collect())
+    }
+}
+
+/// The way of a step into the horizon.
+const QUEUE: &str = "queue";
+
+/// Where each step leads: those to be queued go as far as there is room, the rest waits.
+async fn ways(connection: &mut sqlx::PgConnection, items: &[Step]) -> Result<Vec<&'static str>, sqlx::Error> {
+    let mut rooms: BTreeMap<&str, i64> = BTreeMap::new();
+    for item in items {
+        if let To::Queue(max_queued) = item.to
+            && !rooms.contains_key(item.destination.as_str())
+        {
+            rooms.insert(
+                &item.destination,
+                room(connection, &item.destination, max_queued).await?,
+            );
+        }
+    }
+    let mut way = |item: &Step| match (&item.to, rooms.get_mut(item.destination.as_str())) {
+        (To::Queue(_), Some(room)) if *room > 0 => {
+            *room -= 1;
+            QUEUE
+        }
+        (To::Queue(_), _) => To::WaitFirstCall.state(),
+        (to, _) => to.state(),
+    };
+    Ok(items.iter().map(&mut way).collect())
+}
+
+/// How many may be queued for `destination` past everybody who waits: none while somebody waits for it, or while another
+/// holds the horizon's row. Locked until the transaction ends, so that the bound holds for all together.
+async fn room(connection: &mut sqlx::PgConnection, destination: &str, max_queued: i64) -> Result<i64, sqlx::Error> {
+    let room = sqlx::query_scalar!(
+        r#"
+        with horizon as materialized (
+            select put from horizons where destination = $1 for update skip locked
+        )
+        select ($2::bigint - put + (select coalesce(sum(taken), 0) from horizon_taken where destination = $1))::bigint as "room!"
+        from horizon
+        where not exists (select from work where destination = $1 and first_call_key is not null)
+          and not exists (select from work where destination = $1 and call_due_at <= now())
+        "#,
+        destination,
+        max_queued,
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(room.unwrap_or(0))
+}
+
+/// Moves what is still its owner's (rows are locked in the batch's order, then found by their place), and appends every call, guarded by nothing; answers what was moved.
+async fn advance(
+    connection: &mut sqlx::PgConnection,
+    items: &[Step],
+    ways: &[&'static str],
+    calls: &Rows,
+) -> Result<HashSet<Uuid>, sqlx::Error> {
+    let held = sqlx::query_scalar!(
+        r#"
+        with held as materialized (
+            select given.*, work.place from unnest($1::uuid[], $2::int[], $3::uuid[], $4::text[], $5::bigint[], $6::smallint[], $7::text[],
+                                       $8::int[], $9::int[], $10::int[], $11::int[], $12::int[], $13::bigint[], $14::bool[], $15::bool[],
+                                       $16::text[], $17::text[], $18::text[], $34::smallint[])
+                as given (id, epoch, owner, to_, delay_ms, position, destination,
+                          attempt, failures, polls, undeclared, reissues, spent_ms, unresolved, registered,
+                          reason, stage, result, from_)
+            cross join lateral (
+                select ctid as place from work where id = given.id and epoch = given.epoch and owner = given.owner and position = given.from_ for update
+            ) work
+        ), moved as (
+            update work set
+                state = case held.to_ when 'own' then work.state when 'parked' then 'parked' when 'queue' then 'queued'
+                        else 'waiting' end::open_state,
+                epoch = case held.to_ when 'queue' then work.epoch + 1 else work.epoch end,
+                owner = case when held.to_ = 'own' then work.owner end,
+                position = held.position,
+                destination = held.destination,
+                internal_due_at = case when held.to_ = 'internal' then now() + held.delay_ms * interval '1 ms' end,
+                call_due_at = case when held.to_ = 'call' then now() + held.delay_ms * interval '1 ms' end,
+                first_call_key = case when held.to_ = 'first_call' then coalesce(work.deadline, 'infinity') end,
+                moved_at = now(),
+                attempt = held.attempt, failures = held.failures, polls = held.polls, undeclared = held.undeclared,
+                reissues = held.reissues, spent_ms = held.spent_ms,
+                unresolved = held.unresolved, registered = held.registered, reason = held.reason
+            from held where work.ctid = held.place and held.to_ not in ('registered', 'rejected')
+            returning held.id, held.to_, held.destination, held.stage, held.result
+        ), counted as (
+            update horizons set put = put + queued.count
+            from (select destination, count(*) from moved where to_ = 'queue' group by destination) queued
+            where horizons.destination = queued.destination
+        ), ended as (
+            delete from work using held where work.ctid = held.place and held.to_ in ('registered', 'rejected')
+            returning held.id, held.to_, held.epoch, held.stage, held.reason, held.result
+        ), closed as (
+            insert into finished (id, state, epoch, stage, reason)
+            select id, to_::final_state, epoch, stage, reason from ended
+        ), resulted as (
+            insert into results (receipt, stage, value)
+            select id, stage, result::json
+            from (select id, stage, result from moved union all select id, stage, result from ended) t where result is not null
+        ), appended as (
+            insert into calls (id, receipt, stage, request, attempt, call_id, started_at, duration_ms, outcome, status, error, retry_after_s,
+                               registers, registered, value)
+            select id, receipt, stage, request, attempt, call_id, started_at, duration_ms, outcome, status, error, retry_after_s,
+                   registers, registered, value::json
+            from unnest($19::uuid[], $20::uuid[], $21::text[], $22::text[], $23::int[], $24::text[], $25::timestamptz[], $26::int[],
+                        $27::text[], $28::smallint[], $29::text[], $30::int[], $31::bool[], $32::bool[], $33::text[])
+                as made (id, receipt, stage, request, attempt, call_id, started_at, duration_ms, outcome, status, error, retry_after_s,
+                         registers, registered, value)
+        )
+        select id as "id!" from moved union all select id from ended
+        "#,
+        &items.iter().map(|item| item.hold.id).collect::<Vec<_>>(),
+        &items.iter().map(|item| item.hold.epoch).collect::<Vec<_>>(),
+        &items.iter().map(|item| item.hold.owner).collect::<Vec<_>>(),
+        &ways.iter().map(|way| (*way).to_owned()).collect::<Vec<_>>(),
+        &items.iter().map(|item| item.to.delay()).collect::<Vec<_>>(),
+        &items.iter().map(|item| item.position).collect::<Vec<_>>(),
+        &items.iter().map(|item| item.destination.clone()).collect::<Vec<_>>(),
+        &items.iter().map(|item| item.counters.attempt).collect::<Vec<_>>(),
+        &items.iter().map(|item| item.counters.failures).collect::<Vec<_>>(),
+        &items.iter().map(|item| item.counters.polls).collect::<Vec<_>>(),
+        &items.iter().map(|item| item.counters.undeclared).collect::<Vec<_>>(),
+        &items.iter().map(|item| item.counters.reissues).collect::<Vec<_>>(),
+        &items.iter().map(|item| item.counters.spent_ms).collect::<Vec<_>>(),
+        &items.iter().map(|item| item.standing.unresolved).collect::<Vec<_>>(),
+        &items.iter().map(|item| item.standing.registered).collect::<Vec<_>>(),
+        &items.iter().map(|item| item.reason.as_deref().map(storable)).collect::<Vec<_>>() as &[Option<String>],
+        &items.iter().map(|item| item.stage.clone()).collect::<Vec<_>>(),
+        &items.iter().map(|item| item.result.clone()).collect::<Vec<_>>() as &[Option<String>],
+        &calls.ids,
+        &calls.receipts,
+        &calls.stages,
+        &calls.requests,
+        &calls.attempts,
+        &calls.call_ids,
+        &calls.started_at,
+        &calls.durations_ms,
+        &calls.outcomes,
+        &calls.statuses as &[Option<i16>],
+        &calls.errors as &[Option<String>],
+        &calls.retry_after_s as &[Option<i32>],
+        &calls.registers,
+        &calls.registered,
+        &calls.values as &[Option<String>],
+        &items.iter().map(|item| item.from).collect::<Vec<_>>(),
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(held.into_iter().collect())
+}
+
+/// What is as its step leaves it already, by an earlier try whose answer was lost: anybody else would have raised the epoch.
+/// A statement of its own: the one before may have waited for that very try to end, and still sees what was before it.
+async fn already(connection: &mut sqlx::PgConnection, items: &[Step]) -> Result<Vec<(Uuid, Stepped)>, sqlx::Error> {
+    let found = sqlx::query!(
+        r#"
+        with given as (
+            select * from unnest($1::uuid[], $2::int[], $3::text[], $4::uuid[], $5::smallint[]) as t (id, epoch, to_, owner, position)
+        )
+        select work.id as "id!", work.state = 'queued' as "queued!" from work join given using (id)
+            where work.id = any($1)
+              and (work.epoch = given.epoch and given.to_ in ('internal', 'call', 'first_call', 'queue', 'parked') and work.owner is null
+                   or work.epoch = given.epoch and given.to_ = 'own' and work.owner = given.owner and work.position = given.position
+                   or work.epoch = given.epoch + 1 and given.to_ = 'queue' and work.state = 'queued')
+        union all select finished.id, false from finished join given using (id)
+            where finished.id = any($1) and finished.epoch = given.epoch and given.to_ in ('registered', 'rejected')
+        "#,
+        &items.iter().map(|item| item.hold.id).collect::<Vec<_>>(),
+        &items.iter().map(|item| item.hold.epoch).collect::<Vec<_>>(),
+        &items.iter().map(|item| item.to.state().to_owned()).collect::<Vec<_>>(),
+        &items.iter().map(|item| item.hold.owner).collect::<Vec<_>>(),
+        &items.iter().map(|item| item.position).collect::<Vec<_>>(),
+    )
+    .fetch_all(connection)
+    .await?;
+    let stepped = |queued| if queued { Stepped::Queued } else { Stepped::Moved };
+    Ok(found.into_iter().map(|row| (row.id, stepped(row.queued))).collect())
+}
