@@ -54,8 +54,10 @@ struct Observation {
     queues: HashMap<String, Queue>,
 }
 
-/// Scans of `work` take no more than this share of the time, however large it is.
+/// Scans of `work` take no more than this share of the time, however large it is,
 const SCANS: u32 = 100;
+/// but wait no longer than so many times what they wait at least: one slow answer says little about the next.
+const LATEST: u32 = 10;
 /// How long one round may take: an observer that was not there may not judge.
 const PATIENCE: Duration = Duration::from_secs(35);
 
@@ -108,7 +110,7 @@ async fn watch(
         for owner in heal::unlisted_owners(pool).await? {
             seen.instances.entry(owner).or_insert(Seen::at(None, now));
         }
-        seen.scan = Some(now + (3 * dead_after).max(now.elapsed() * SCANS));
+        seen.scan = Some(now + pause(3 * dead_after, now.elapsed()));
     }
     seen.instances.remove(&own);
     for (id, beat) in &listed {
@@ -205,7 +207,7 @@ async fn requeue(
             Evidence::Passed
         };
         let lost = heal::requeue_lost(pool, own, name, age, evidence).await?;
-        queue.scan = queue.scan.max(now + now.elapsed() * SCANS);
+        queue.scan = now + pause(age, now.elapsed());
         if lost > 0 {
             tracing::warn!(destination = %name, receipts = lost, ?evidence, "messages were lost; their receipts are queued again");
             let lost = u64::try_from(lost).unwrap_or_default();
@@ -213,4 +215,22 @@ async fn requeue(
         }
     }
     Ok(())
+}
+
+/// From the beginning of a scan that took `scan` to that of the next one.
+fn pause(least: Duration, scan: Duration) -> Duration {
+    (scan * SCANS).clamp(least, least * LATEST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scans_are_rare_where_they_are_slow_but_never_forgotten() {
+        let (minute, millis) = (Duration::from_mins(1), Duration::from_millis);
+        assert_eq!(pause(minute, millis(2)), minute);
+        assert_eq!(pause(minute, Duration::from_secs(2)), Duration::from_secs(200));
+        assert_eq!(pause(Duration::from_secs(2), millis(900)), Duration::from_secs(20));
+    }
 }

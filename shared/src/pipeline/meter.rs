@@ -15,10 +15,12 @@ use jaq_json::Val;
 
 /// The most outputs that calls and iterations of one run may yield together.
 const STEPS: u32 = 250_000;
-/// How long one run may take.
-const TIME: Duration = Duration::from_secs(1);
+/// How long one run may take: steps that take this long together do something enormous each.
+const TIME: Duration = Duration::from_secs(5);
 /// How many steps pass between two looks at the clock.
 const GLANCE: u32 = 256;
+/// The most that counts between two looks: a process that was paused, or had to wait for a processor, did not work.
+const WORKED: Duration = Duration::from_millis(200);
 /// The whole filter's name among its definitions; refused inside it, for it would be a recursion.
 pub(super) const WHOLE: &str = "whole_filter";
 /// The meter's own name among the filters: no identifier of jq's can be spelled so.
@@ -52,7 +54,8 @@ const REFUSED: [&str; 20] = [
 #[derive(Debug)]
 pub(super) struct Meter {
     steps: Cell<u32>,
-    begun: Instant,
+    glanced: Cell<Instant>,
+    worked: Cell<Duration>,
     spent: Cell<bool>,
 }
 
@@ -80,7 +83,8 @@ impl Meter {
     pub(super) fn start() -> Self {
         Self {
             steps: Cell::new(0),
-            begun: Instant::now(),
+            glanced: Cell::new(Instant::now()),
+            worked: Cell::new(Duration::ZERO),
             spent: Cell::new(false),
         }
     }
@@ -93,10 +97,17 @@ impl Meter {
     fn step(&self) -> bool {
         let steps = self.steps.get() + 1;
         self.steps.set(steps.min(STEPS));
-        if steps >= STEPS || (steps.is_multiple_of(GLANCE) && self.begun.elapsed() > TIME) {
+        if steps >= STEPS || (steps.is_multiple_of(GLANCE) && self.glance(Instant::now()) > TIME) {
             self.spent.set(true);
         }
         !self.spent.get()
+    }
+
+    /// How long it has worked.
+    fn glance(&self, now: Instant) -> Duration {
+        let since = now.saturating_duration_since(self.glanced.replace(now));
+        self.worked.set(self.worked.get() + since.min(WORKED));
+        self.worked.get()
     }
 }
 
@@ -230,4 +241,22 @@ pub(super) fn definition<'a>(name: &'a str, body: Term<&'a str>) -> Def<&'a str>
 /// A definition of the library, as one that lives as long as a filter's text.
 pub(super) fn shorter<'a>(definition: Def<&'static str>) -> Def<&'a str> {
     definition
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_is_no_work() {
+        let meter = Meter::start();
+        let begun = meter.glanced.get();
+        assert!(meter.glance(begun + Duration::from_mins(1)) <= WORKED);
+        let mut now = begun + Duration::from_mins(1);
+        for _ in 0..100 {
+            now += Duration::from_millis(100);
+            meter.glance(now);
+        }
+        assert!(meter.worked.get() > TIME, "slow steps add up: {:?}", meter.worked.get());
+    }
 }
