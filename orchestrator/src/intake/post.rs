@@ -77,7 +77,8 @@ pub async fn receipt(
     }
     let body = read_body(body).await?;
     if intake.stop.is_cancelled() {
-        return Err(Problem::busy("this instance is stopping", 1));
+        // Longer than it goes on answering: whoever comes back then meets no listener that is just being closed.
+        return Err(Problem::busy("this instance is stopping", 5));
     }
     if intake.runner.overloaded() {
         return Err(Problem::busy("too many receipts wait for their internal stages", 5));

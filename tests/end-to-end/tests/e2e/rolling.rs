@@ -4,36 +4,59 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use end_to_end::{Api, Invariants, Options, Posted, Stack, eventually};
+use end_to_end::{Answer, Api, Invariants, Options, Posted, Stack, eventually};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::{all_registered, quick, receipts};
 
-/// A client as a load balancer makes one: what is refused is posted to the next instance. A connection refused, or a 503 with
-/// `Retry-After`, is a refusal; anything else but acceptance is a failed post.
-async fn post(apis: &[Api], turn: usize, receipt: &Value) -> Result<Posted, String> {
-    for n in 0..100 {
-        let api = &apis[(turn + n) % apis.len()];
-        match api.post(receipt).await {
-            Ok(answer) if answer.is_accepted() => {
-                let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-                return Ok(Posted {
-                    id: answer.id().unwrap_or_default().to_owned(),
-                    merchant: text(&receipt["merchant"]["id"]),
-                    external_id: text(&receipt["external_id"]),
-                });
+/// A client as a load balancer makes one: an instance that refuses is left alone for as long as it says, and the receipt is
+/// posted to the next one. A connection refused, or a 503 with `Retry-After`, is a refusal; anything else but acceptance is a
+/// failed post.
+struct Client {
+    instances: Vec<(Api, Instant)>,
+    turn: usize,
+}
+
+impl Client {
+    async fn post(&mut self, receipt: &Value) -> Result<Posted, String> {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while Instant::now() < deadline {
+            self.turn += 1;
+            let turn = self.turn % self.instances.len();
+            let (api, open_at) = &mut self.instances[turn];
+            if Instant::now() < *open_at {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                continue;
             }
-            Ok(answer) if answer.status == 503 && answer.retry_after.is_some() => {}
-            Ok(answer) => return Err(format!("{}: {}", answer.status, answer.body)),
-            Err(error)
-                if error
-                    .downcast_ref::<reqwest::Error>()
-                    .is_some_and(reqwest::Error::is_connect) => {}
-            Err(error) => return Err(format!("{error:#}")),
+            let closed = match api.post(receipt).await {
+                Ok(answer) if answer.is_accepted() => {
+                    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+                    return Ok(Posted {
+                        id: answer.id().unwrap_or_default().to_owned(),
+                        merchant: text(&receipt["merchant"]["id"]),
+                        external_id: text(&receipt["external_id"]),
+                    });
+                }
+                Ok(Answer {
+                    status: 503,
+                    retry_after: Some(seconds),
+                    ..
+                }) => Duration::from_secs(seconds),
+                Ok(answer) => return Err(format!("{}: {}", answer.status, answer.body)),
+                Err(error)
+                    if error
+                        .downcast_ref::<reqwest::Error>()
+                        .is_some_and(reqwest::Error::is_connect) =>
+                {
+                    Duration::from_secs(1)
+                }
+                Err(error) => return Err(format!("{error:#}")),
+            };
+            *open_at = Instant::now() + closed;
         }
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        Err("nobody took it".to_owned())
     }
-    Err("nobody took it".to_owned())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -51,12 +74,17 @@ async fn a_rolling_restart_fails_no_post() {
         .map(|client| {
             let (apis, done, count) = (apis.clone(), Arc::clone(&done), Arc::clone(&count));
             tokio::spawn(async move {
+                let instances = apis.into_iter().map(|api| (api, Instant::now())).collect();
+                let mut client = Client {
+                    instances,
+                    turn: client,
+                };
                 let mut posted = Vec::new();
                 for receipt in receipts(2_000) {
                     if done.load(Ordering::Relaxed) {
                         break;
                     }
-                    posted.push(post(&apis, client + posted.len(), &receipt).await);
+                    posted.push(client.post(&receipt).await);
                     count.fetch_add(1, Ordering::Relaxed);
                     tokio::time::sleep(Duration::from_millis(40)).await;
                 }
