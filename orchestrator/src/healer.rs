@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use shared::configuration::Configuration;
-use shared::life::Heart;
+use shared::life::{Heart, Scans};
 use shared::store::heal::{self, Evidence};
 use shared::store::{StoreError, instances, pipelines, relay};
 use sqlx::PgPool;
@@ -43,6 +43,7 @@ struct Queue {
     empty: Option<Instant>,
     /// When `work` is scanned next for messages that were lost.
     scan: Instant,
+    scans: Scans,
 }
 
 /// What this healer observed since it was last certain of its connection.
@@ -51,13 +52,10 @@ struct Observation {
     instances: HashMap<Uuid, Seen>,
     /// When owners that are on no list are looked for next: a scan of `work`.
     scan: Option<Instant>,
+    scans: Option<Scans>,
     queues: HashMap<String, Queue>,
 }
 
-/// Scans of `work` take no more than this share of the time, however large it is,
-const SCANS: u32 = 100;
-/// but wait no longer than so many times what they wait at least: one slow answer says little about the next.
-const LATEST: u32 = 10;
 /// How long one round may take: an observer that was not there may not judge.
 const PATIENCE: Duration = Duration::from_secs(35);
 
@@ -110,7 +108,8 @@ async fn watch(
         for owner in heal::unlisted_owners(pool).await? {
             seen.instances.entry(owner).or_insert(Seen::at(None, now));
         }
-        seen.scan = Some(now + pause(3 * dead_after, now.elapsed()));
+        let scans = seen.scans.get_or_insert(Scans::every(3 * dead_after));
+        seen.scan = Some(now + scans.pause_after(now.elapsed()));
     }
     seen.instances.remove(&own);
     for (id, beat) in &listed {
@@ -189,6 +188,7 @@ async fn requeue(
         let queue = queues.entry(name.clone()).or_insert(Queue {
             empty: None,
             scan: now + age,
+            scans: Scans::every(age),
         });
         queue.empty = match broker.ready(name) {
             Some(0) => queue.empty.or(Some(now)),
@@ -207,7 +207,7 @@ async fn requeue(
             Evidence::Passed
         };
         let lost = heal::requeue_lost(pool, own, name, age, evidence).await?;
-        queue.scan = now + pause(age, now.elapsed());
+        queue.scan = now + queue.scans.pause_after(now.elapsed());
         if lost > 0 {
             tracing::warn!(destination = %name, receipts = lost, ?evidence, "messages were lost; their receipts are queued again");
             let lost = u64::try_from(lost).unwrap_or_default();
@@ -215,22 +215,4 @@ async fn requeue(
         }
     }
     Ok(())
-}
-
-/// From the beginning of a scan that took `scan` to that of the next one.
-fn pause(least: Duration, scan: Duration) -> Duration {
-    (scan * SCANS).clamp(least, least * LATEST)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn scans_are_rare_where_they_are_slow_but_never_forgotten() {
-        let (minute, millis) = (Duration::from_mins(1), Duration::from_millis);
-        assert_eq!(pause(minute, millis(2)), minute);
-        assert_eq!(pause(minute, Duration::from_secs(2)), Duration::from_secs(200));
-        assert_eq!(pause(Duration::from_secs(2), millis(900)), Duration::from_secs(20));
-    }
 }

@@ -11,12 +11,9 @@ use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::Heart;
+use super::{Heart, Scans};
 use crate::store::StoreError;
 use crate::store::heal::{self, Owned};
-
-/// Looks take no more than this share of the time, however large `work` is.
-const SHARE: u32 = 100;
 
 /// The receipts that this process has in hand, and in how many tasks: a fenced one may still be ending when the receipt is
 /// claimed again.
@@ -46,14 +43,14 @@ impl Holdings {
     /// was just committed is in hand by then.
     pub async fn watch(self, pool: PgPool, heart: Arc<Heart>, every: Duration, stop: CancellationToken) {
         let mut suspects = HashSet::new();
-        let mut pause = every;
+        let (mut scans, mut pause) = (Scans::every(every), every);
         while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
             let begun = Instant::now();
             match self.look(&pool, heart.id(), &suspects).await {
                 Ok(found) => suspects = found,
                 Err(error) => tracing::warn!(%error, "what is owned could not be read"),
             }
-            pause = every.max(begun.elapsed() * SHARE);
+            pause = scans.pause_after(begun.elapsed());
         }
     }
 

@@ -2,9 +2,11 @@
 
 pub mod heartbeat;
 pub mod holdings;
+pub mod scans;
 
 pub use heartbeat::Heart;
 pub use holdings::{Holding, Holdings};
+pub use scans::Scans;
 
 use std::future::Future;
 use std::time::Duration;

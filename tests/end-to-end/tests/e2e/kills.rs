@@ -63,6 +63,6 @@ async fn what_a_living_owner_forgot_is_given_back() {
     let claim =
         format!("update work set state = 'running', owner = {orchestrator}, epoch = epoch + 1, internal_due_at = null");
     stack.database.sql(&claim).unwrap();
-    stack.settled(Duration::from_secs(30)).await;
+    stack.settled(Duration::from_mins(1)).await;
     all_registered(&stack).await;
 }
