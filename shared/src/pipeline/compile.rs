@@ -11,6 +11,7 @@ use toml::{Table, Value};
 use super::filter::Filter;
 use super::mistakes::Found;
 use super::subject::Variables;
+use super::view::View;
 use requests::request;
 use times::backoff;
 
@@ -61,9 +62,15 @@ impl Stage {
     /// When the filter fails.
     pub fn runs(&self, subject: &Subject) -> Result<bool, RenderError> {
         let Some(when) = &self.when else { return Ok(true) };
-        let input = subject.input(&self.name, &self.variables, "", None)?;
-        when.holds(jaq_json::Val::obj(input.into_iter().collect()))
-            .map_err(|error| RenderError(format!("when: {error}")))
+        let view = View {
+            subject,
+            stage: &self.name,
+            variables: &self.variables,
+            call_id: "",
+            item: None,
+            answer: None,
+        };
+        view.holds(when).map_err(|error| error.at("when"))
     }
 
     /// Where it goes, if it is external.

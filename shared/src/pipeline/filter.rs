@@ -6,11 +6,16 @@ use jaq_core::{Compiler, Ctx, Vars, unwrap_valr};
 use jaq_json::Val;
 
 use super::meter::{self, Meter, Metered, Run, WHOLE, metered};
+use super::reads::Reads;
 
 /// The most an output may be, in bytes of JSON.
 const OUTPUT: usize = 1024 * 1024;
+
 /// A compiled filter.
-pub(super) struct Filter(jaq_core::Filter<Metered>);
+pub(super) struct Filter {
+    filter: jaq_core::Filter<Metered>,
+    reads: Reads,
+}
 
 impl Filter {
     /// Compiles a filter.
@@ -24,6 +29,7 @@ impl Filter {
                 .map(|(expected, found)| (expected.as_str(), found.map_or("", |token| token.0)));
             expected(text, found)
         })?;
+        let reads = Reads::of(&term);
         let term =
             metered(term).map_err(|word| format!("`{word}` is not allowed: it reaches outside or may never end"))?;
 
@@ -44,18 +50,23 @@ impl Filter {
                 .collect();
             names.join(", ")
         })?;
-        Ok(Self(filter))
+        Ok(Self { filter, reads })
+    }
+
+    /// What it reads of its input.
+    pub(super) fn reads(&self) -> &Reads {
+        &self.reads
     }
 
     /// Runs the filter; it must have exactly one output.
     pub(super) fn one(&self, input: Val) -> Result<Val, String> {
         let meter = Meter::start();
         let run = Run {
-            lut: &self.0.lut,
+            lut: &self.filter.lut,
             meter: &meter,
         };
         let mut outputs = self
-            .0
+            .filter
             .id
             .run((Ctx::<Metered>::new(run, Vars::new([])), input))
             .map(unwrap_valr);

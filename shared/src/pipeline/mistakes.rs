@@ -13,6 +13,13 @@ pub struct Mistakes(pub Vec<String>);
 #[error("{0}")]
 pub struct RenderError(pub String);
 
+impl RenderError {
+    /// The error with its place before it.
+    pub(super) fn at(self, place: &str) -> Self {
+        Self(format!("{place}: {}", self.0))
+    }
+}
+
 /// Collects mistakes while a file is compiled.
 #[derive(Default)]
 pub(super) struct Found(pub Vec<String>);

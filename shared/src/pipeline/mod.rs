@@ -12,10 +12,12 @@ mod filter;
 mod meter;
 pub mod mistakes;
 pub mod outcome;
+mod reads;
 pub mod request;
 pub mod source;
 pub mod subject;
 mod template;
+mod view;
 
 pub use backoff::Backoff;
 pub use compile::{Pipeline, Stage, Target};

@@ -9,8 +9,9 @@ use sha2::{Digest, Sha256};
 
 use super::filter::{Filter, is_json, read};
 use super::outcome::{default_verdict, retry_after};
-use super::subject::{Variables, text};
+use super::subject::Variables;
 use super::template::{SEGMENT, Template, scalar};
+use super::view::{Answer, View};
 use super::{Backoff, Effect, Exchange, RenderError, Subject, Verdict};
 
 /// The longest reason taken from an answer, in characters.
@@ -101,8 +102,8 @@ impl Request {
     /// When the filter fails.
     pub fn runs(&self, subject: &Subject) -> Result<bool, RenderError> {
         let Some(when) = &self.when else { return Ok(true) };
-        when.holds(self.input(subject, "", None)?)
-            .map_err(|error| RenderError(format!("when: {error}")))
+        let view = self.view(subject, "", None);
+        view.holds(when).map_err(|error| error.at("when"))
     }
 
     /// The items of `for_each`, as JSON; `None` without it.
@@ -111,10 +112,8 @@ impl Request {
     /// When the filter fails or its output is no array.
     pub fn items(&self, subject: &Subject) -> Result<Option<Vec<String>>, RenderError> {
         let Some(each) = &self.for_each else { return Ok(None) };
-        match each
-            .one(self.input(subject, "", None)?)
-            .map_err(|error| RenderError(format!("for_each: {error}")))?
-        {
+        let view = self.view(subject, "", None);
+        match view.one(each).map_err(|error| error.at("for_each"))? {
             Val::Arr(items) => Ok(Some(items.iter().map(ToString::to_string).collect())),
             _ => Err(RenderError("for_each: the output is no array".to_owned())),
         }
@@ -125,16 +124,14 @@ impl Request {
     /// # Errors
     /// When a place has no value or a filter fails.
     pub fn render(&self, subject: &Subject, call_id: &str, item: Option<&str>) -> Result<Rendered, RenderError> {
-        // Put together only where something asks, and once.
-        let made = std::cell::OnceCell::new();
-        let input = || made.get_or_init(|| self.input(subject, call_id, item)).clone();
-        let mut path_and_query = self.path.render(input, true)?;
+        let view = self.view(subject, call_id, item);
+        let member = |name: &str| view.member(name);
+        let mut path_and_query = self.path.render(member, true)?;
         let mut separator = if path_and_query.contains('?') { '&' } else { '?' };
         for (name, filter) in &self.query {
-            let value = filter
-                .one(input()?)
-                .map_err(|error| RenderError(format!("query.{name}: {error}")))?;
-            let value = scalar(&value).ok_or_else(|| RenderError(format!("query.{name}: no plain value")))?;
+            let place = || format!("query.{name}");
+            let value = view.one(filter).map_err(|error| error.at(&place()))?;
+            let value = scalar(&value).ok_or_else(|| RenderError("no plain value".to_owned()).at(&place()))?;
             path_and_query.push(separator);
             path_and_query.extend(utf8_percent_encode(name, SEGMENT));
             path_and_query.push('=');
@@ -143,19 +140,14 @@ impl Request {
         }
         let mut headers = Vec::with_capacity(self.headers.len());
         for (name, template) in &self.headers {
-            let value = template.render(input, false)?;
+            let value = template.render(member, false)?;
             if HeaderValue::from_str(&value).is_err() {
                 return Err(RenderError(format!("headers.{name}: cannot be sent as a header")));
             }
             headers.push((name.clone(), value));
         }
         let body = match &self.body {
-            Some(filter) => Some(
-                filter
-                    .json(input()?)
-                    .map_err(|error| RenderError(format!("body: {error}")))?
-                    .into_bytes(),
-            ),
+            Some(filter) => Some(view.json(filter).map_err(|error| error.at("body"))?.into_bytes()),
             None if matches!(self.method, Method::GET | Method::DELETE) => None,
             None => Some(subject.envelope()),
         };
@@ -193,46 +185,33 @@ impl Request {
         if !complete {
             return named(default, target);
         }
-        let seen = || -> Result<Val, RenderError> {
-            let mut input = self.members(subject, call_id, item)?;
-            input.push((text("status"), Val::from(usize::from(*status))));
-            let headers = headers
-                .iter()
-                .filter_map(|(name, value)| Some((text(name.as_str()), text(value.to_str().ok()?))));
-            input.push((text("headers"), Val::obj(headers.collect())));
-            let body = json.and_then(|json| read(json).ok());
-            input.push((text("body"), body.unwrap_or_default()));
-            Ok(Val::obj(input.into_iter().collect()))
+        let view = View {
+            answer: Some(Answer::new(*status, headers, json)),
+            ..self.view(subject, call_id, item)
         };
-        // Built only where a filter asks, and once.
-        let input = std::cell::OnceCell::new();
-        let input = || input.get_or_init(|| seen().ok()).clone();
         let rule = self.rules.iter().find(|rule| {
             rule.status.is_none_or(|wanted| wanted == *status)
                 && rule
                     .condition
                     .as_ref()
-                    .is_none_or(|filter| input().is_some_and(|input| filter.holds(input).unwrap_or(false)))
+                    .is_none_or(|filter| view.holds(filter).unwrap_or(false))
         });
         let Some(rule) = rule else {
             return match default {
-                Verdict::Success { .. } => self.succeed(target, json, input, self.success_registers),
+                Verdict::Success { .. } => self.succeed(target, json, &view, self.success_registers),
                 other => named(other, target),
             };
         };
         let reason = match &rule.reason {
             Some(Reason::Text(reason)) => reason.clone(),
-            Some(Reason::Filter(filter)) => input()
-                .and_then(|input| filter.one(input).ok())
-                .and_then(|value| scalar(&value))
-                .map_or_else(
-                    || format!("{target} answered {status}"),
-                    |reason| reason.chars().take(REASON).collect(),
-                ),
+            Some(Reason::Filter(filter)) => view.one(filter).ok().and_then(|value| scalar(&value)).map_or_else(
+                || format!("{target} answered {status}"),
+                |reason| reason.chars().take(REASON).collect(),
+            ),
             None => format!("{target} answered {status}"),
         };
         match rule.then {
-            Then::Success => self.succeed(target, json, input, rule.registered || self.success_registers),
+            Then::Success => self.succeed(target, json, &view, rule.registered || self.success_registers),
             Then::Retry => Verdict::Retry {
                 reason,
                 after: retry_after(headers),
@@ -251,12 +230,10 @@ impl Request {
         self.success_registers
     }
 
-    fn succeed(&self, target: &str, body: Option<&str>, input: impl Fn() -> Option<Val>, registered: bool) -> Verdict {
+    fn succeed(&self, target: &str, body: Option<&str>, view: &View<'_>, registered: bool) -> Verdict {
         let value = match &self.save {
             None => Ok(body.unwrap_or("null").trim().to_owned()),
-            Some(filter) => input()
-                .ok_or_else(|| "the receipt cannot be read".to_owned())
-                .and_then(|input| filter.json(input)),
+            Some(filter) => view.json(filter),
         };
         match value {
             Ok(value) => Verdict::Success { value, registered },
@@ -270,12 +247,15 @@ impl Request {
         }
     }
 
-    fn members(&self, subject: &Subject, call_id: &str, item: Option<&str>) -> Result<Vec<(Val, Val)>, RenderError> {
-        subject.input(&self.stage, &self.variables, call_id, item)
-    }
-
-    fn input(&self, subject: &Subject, call_id: &str, item: Option<&str>) -> Result<Val, RenderError> {
-        Ok(Val::obj(self.members(subject, call_id, item)?.into_iter().collect()))
+    fn view<'a>(&'a self, subject: &'a Subject, call_id: &'a str, item: Option<&'a str>) -> View<'a> {
+        View {
+            subject,
+            stage: &self.stage,
+            variables: &self.variables,
+            call_id,
+            item,
+            answer: None,
+        }
     }
 }
 

@@ -10,33 +10,53 @@ use super::filter::{Filter, read};
 /// `[vars]`: named filters over the receipt.
 pub(super) type Variables = Arc<Vec<(String, Filter)>>;
 
-/// A receipt and the results of the stages before this one; parsed once, when the first filter asks.
+/// A receipt and the results of the stages before this one; each parsed once, when the first filter asks.
 pub struct Subject {
-    receipt: Arc<str>,
-    results: Vec<(String, String)>,
+    receipt: Json,
+    results: Vec<(String, Json)>,
     current: Vec<(String, String)>,
-    parsed: OnceLock<Result<Val, RenderError>>,
-    parsed_results: OnceLock<Result<Vec<(Val, Val)>, RenderError>>,
     variables: OnceLock<Result<Val, RenderError>>,
+}
+
+/// JSON, and its value once somebody asked.
+struct Json {
+    text: Arc<str>,
+    value: OnceLock<Option<Val>>,
+}
+
+impl Json {
+    fn new(text: impl Into<Arc<str>>) -> Self {
+        Self {
+            text: text.into(),
+            value: OnceLock::new(),
+        }
+    }
+
+    fn value(&self, what: &str) -> Result<Val, RenderError> {
+        let value = self.value.get_or_init(|| read(&self.text).ok()).clone();
+        value.ok_or_else(|| RenderError(format!("{what} cannot be read")))
+    }
 }
 
 impl Subject {
     /// `receipt` as JSON, and `{request: value}` as JSON for each stage; of two for one stage the later counts.
     #[must_use]
     pub fn new(receipt: Arc<str>, results: Vec<(String, String)>) -> Self {
-        let mut newest: Vec<(String, String)> = Vec::with_capacity(results.len());
-        for (stage, value) in results {
-            newest.retain(|(known, _)| *known != stage);
-            newest.push((stage, value));
-        }
-        Self {
-            receipt,
-            results: newest,
+        let mut subject = Self {
+            receipt: Json::new(receipt),
+            results: Vec::with_capacity(results.len()),
             current: Vec::new(),
-            parsed: OnceLock::new(),
-            parsed_results: OnceLock::new(),
             variables: OnceLock::new(),
+        };
+        for (stage, value) in results {
+            subject.set_result(&stage, value);
         }
+        subject
+    }
+
+    fn set_result(&mut self, stage: &str, value: String) {
+        self.results.retain(|(known, _)| known != stage);
+        self.results.push((stage.to_owned(), Json::new(value)));
     }
 
     /// Makes the result of a request visible to the later requests of its stage.
@@ -46,79 +66,55 @@ impl Subject {
 
     /// Closes the stage: answers its result as JSON and makes it visible to later stages.
     pub fn close_stage(&mut self, stage: &str) -> String {
-        let result = object(&std::mem::take(&mut self.current));
-        self.results.retain(|(known, _)| known != stage);
-        self.results.push((stage.to_owned(), result.clone()));
-        self.parsed_results = OnceLock::new();
+        let current = std::mem::take(&mut self.current);
+        let result = object(current.iter().map(|(name, value)| (name, value.as_str())));
+        self.set_result(stage, result.clone());
         result
     }
 
     /// The standard envelope, put together without parsing.
     pub(super) fn envelope(&self) -> Vec<u8> {
-        format!("{{\"receipt\":{},\"results\":{}}}", self.receipt, object(&self.results)).into_bytes()
+        let results = object(self.results.iter().map(|(stage, result)| (stage, &*result.text)));
+        format!("{{\"receipt\":{},\"results\":{results}}}", self.receipt.text).into_bytes()
     }
 
-    /// What a filter of `stage` sees.
-    pub(super) fn input(
-        &self,
-        stage: &str,
-        variables: &Variables,
-        call_id: &str,
-        item: Option<&str>,
-    ) -> Result<Vec<(Val, Val)>, RenderError> {
-        let unreadable = |what: &str| RenderError(format!("{what} cannot be read"));
-        let receipt = self
-            .parsed
-            .get_or_init(|| read(&self.receipt).map_err(|_| unreadable("the receipt")))
-            .clone()?;
-        let mut results = self
-            .parsed_results
-            .get_or_init(|| {
-                let results = self.results.iter();
-                results
-                    .map(|(stage, value)| Ok((text(stage), read(value).map_err(|_| unreadable("a result"))?)))
-                    .collect()
-            })
-            .clone()?;
+    pub(super) fn receipt(&self) -> Result<Val, RenderError> {
+        self.receipt.value("the receipt")
+    }
+
+    /// The results so far, and those of the requests of `stage`, if it is under way.
+    pub(super) fn results(&self, stage: &str) -> Result<Val, RenderError> {
+        let mut results = Vec::with_capacity(self.results.len() + 1);
+        for (stage, result) in &self.results {
+            results.push((text(stage), result.value("a result")?));
+        }
         if !self.current.is_empty() {
-            results.push((
-                text(stage),
-                read(&object(&self.current)).map_err(|_| unreadable("a result"))?,
-            ));
+            let current = object(self.current.iter().map(|(name, value)| (name, value.as_str())));
+            results.push((text(stage), Json::new(current).value("a result")?));
         }
-        let variables = self
-            .variables
-            .get_or_init(|| {
-                let seen = Val::obj([(text("receipt"), receipt.clone())].into_iter().collect());
-                let mut values = Vec::with_capacity(variables.len());
-                for (name, filter) in variables.iter() {
-                    values.push((
-                        text(name),
-                        filter
-                            .one(seen.clone())
-                            .map_err(|error| RenderError(format!("vars.{name}: {error}")))?,
-                    ));
-                }
-                Ok(Val::obj(values.into_iter().collect()))
-            })
-            .clone()?;
-        let call = Val::obj([(text("id"), text(call_id))].into_iter().collect());
-        let mut input = vec![
-            (text("receipt"), receipt),
-            (text("results"), Val::obj(results.into_iter().collect())),
-            (text("vars"), variables),
-            (text("call"), call),
-        ];
-        if let Some(item) = item {
-            input.push((text("item"), read(item).map_err(|_| unreadable("an item"))?));
-        }
-        Ok(input)
+        Ok(Val::obj(results.into_iter().collect()))
+    }
+
+    /// What `[vars]` come to.
+    pub(super) fn variables(&self, variables: &Variables) -> Result<Val, RenderError> {
+        let compute = || {
+            let seen = Val::obj([(text("receipt"), self.receipt()?)].into_iter().collect());
+            let mut values = Vec::with_capacity(variables.len());
+            for (name, filter) in variables.iter() {
+                let value = filter.one(seen.clone());
+                values.push((
+                    text(name),
+                    value.map_err(|error| RenderError(format!("vars.{name}: {error}")))?,
+                ));
+            }
+            Ok(Val::obj(values.into_iter().collect()))
+        };
+        self.variables.get_or_init(compute).clone()
     }
 }
 
-fn object(members: &[(String, String)]) -> String {
+fn object<'a>(members: impl Iterator<Item = (&'a String, &'a str)>) -> String {
     let members: Vec<String> = members
-        .iter()
         .map(|(name, value)| format!("{}:{value}", serde_json::Value::from(name.as_str())))
         .collect();
     format!("{{{}}}", members.join(","))

@@ -43,10 +43,10 @@ impl Template {
         })
     }
 
-    /// The text with every place filled; `input` is asked for only where there is a place.
+    /// The text with every place filled; `member` answers what a place's first name stands for.
     pub(super) fn render(
         &self,
-        input: impl Fn() -> Result<Val, RenderError>,
+        member: impl Fn(&str) -> Result<Option<Val>, RenderError>,
         encoded: bool,
     ) -> Result<String, RenderError> {
         let mut rendered = String::new();
@@ -54,7 +54,11 @@ impl Template {
             match part {
                 Part::Text(text) => rendered.push_str(text),
                 Part::Path(path) => {
-                    let value = look_up(&input()?, path)
+                    let (first, rest) = path
+                        .split_first()
+                        .ok_or_else(|| RenderError("an empty place".to_owned()))?;
+                    let value = member(first)?
+                        .and_then(|member| look_up(&member, rest))
                         .ok_or_else(|| RenderError(format!(".{} has no plain value", path.join("."))))?;
                     if encoded && (value == "." || value == "..") {
                         return Err(RenderError(format!(".{} is no path segment", path.join("."))));
@@ -95,8 +99,8 @@ fn plain(path: &str) -> Result<Vec<String>, String> {
     Ok(names)
 }
 
-fn look_up(input: &Val, path: &[String]) -> Option<String> {
-    let mut value = input;
+fn look_up(member: &Val, path: &[String]) -> Option<String> {
+    let mut value = member;
     for name in path {
         let Val::Obj(object) = value else { return None };
         value = object.get(&text(name))?;
@@ -120,10 +124,17 @@ mod tests {
 
     #[test]
     fn values_are_encoded_and_null_is_an_error() {
-        let input = read(r#"{"receipt": {"id": "a/b ё", "n": 7, "no": null, "up": ".."}}"#).unwrap();
-        let render = |text: &str| Template::compile(text).unwrap().render(|| Ok(input.clone()), true);
+        let receipt = read(r#"{"id": "a/b ё", "n": 7, "no": null, "up": ".."}"#).unwrap();
+        let member = |name: &str| Ok((name == "receipt").then(|| receipt.clone()));
+        let render = |text: &str| Template::compile(text).unwrap().render(member, true);
         assert_eq!(render("/x/{.receipt.id}/{.receipt.n}").unwrap(), "/x/a%2Fb%20%D1%91/7");
-        for wrong in ["{.receipt.no}", "{.receipt.missing}", "{.receipt}", "{.receipt.up}"] {
+        for wrong in [
+            "{.receipt.no}",
+            "{.receipt.missing}",
+            "{.receipt}",
+            "{.receipt.up}",
+            "{.item}",
+        ] {
             assert!(render(wrong).is_err(), "{wrong}");
         }
     }

@@ -1,0 +1,109 @@
+//! What a filter or template sees: a receipt, what is known of it, and one call's answer. Each member is made when one asks.
+
+use std::cell::OnceCell;
+
+use http::HeaderMap;
+use jaq_json::Val;
+
+use super::filter::{Filter, read};
+use super::subject::{Variables, text};
+use super::{RenderError, Subject};
+
+/// What stands around a filter or template.
+pub(super) struct View<'a> {
+    pub subject: &'a Subject,
+    pub stage: &'a str,
+    pub variables: &'a Variables,
+    pub call_id: &'a str,
+    pub item: Option<&'a str>,
+    pub answer: Option<Answer<'a>>,
+}
+
+/// What came back.
+pub(super) struct Answer<'a> {
+    status: u16,
+    headers: &'a HeaderMap,
+    body: Option<&'a str>,
+    parsed: OnceCell<Val>,
+}
+
+impl<'a> Answer<'a> {
+    /// `body` is there if it is JSON.
+    pub(super) fn new(status: u16, headers: &'a HeaderMap, body: Option<&'a str>) -> Self {
+        Self {
+            status,
+            headers,
+            body,
+            parsed: OnceCell::new(),
+        }
+    }
+
+    fn body(&self) -> Val {
+        let read = || self.body.and_then(|json| read(json).ok()).unwrap_or_default();
+        self.parsed.get_or_init(read).clone()
+    }
+
+    fn headers(&self) -> Val {
+        let plain = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
+            Some((text(name.as_str()), text(value.to_str().ok()?)))
+        };
+        Val::obj(self.headers.iter().filter_map(plain).collect())
+    }
+}
+
+/// The members there may be.
+const MEMBERS: [&str; 8] = [
+    "receipt", "results", "vars", "call", "item", "status", "headers", "body",
+];
+
+impl View<'_> {
+    /// One member; `None` if there is none of this name here.
+    pub(super) fn member(&self, name: &str) -> Result<Option<Val>, RenderError> {
+        Ok(match name {
+            "receipt" => Some(self.subject.receipt()?),
+            "results" => Some(self.subject.results(self.stage)?),
+            "vars" => Some(self.subject.variables(self.variables)?),
+            "call" => Some(object([("id", text(self.call_id))])),
+            "item" => match self.item {
+                Some(item) => Some(read(item).map_err(|_| RenderError("an item cannot be read".to_owned()))?),
+                None => None,
+            },
+            "status" => self.answer.as_ref().map(|answer| Val::from(usize::from(answer.status))),
+            "headers" => self.answer.as_ref().map(Answer::headers),
+            "body" => self.answer.as_ref().map(Answer::body),
+            _ => None,
+        })
+    }
+
+    /// What `filter` reads of it.
+    pub(super) fn input(&self, filter: &Filter) -> Result<Val, RenderError> {
+        let mut members = Vec::new();
+        for name in MEMBERS {
+            if filter.reads().has(name)
+                && let Some(value) = self.member(name)?
+            {
+                members.push((name, value));
+            }
+        }
+        Ok(object(members))
+    }
+
+    /// The one output of `filter`.
+    pub(super) fn one(&self, filter: &Filter) -> Result<Val, RenderError> {
+        filter.one(self.input(filter)?).map_err(RenderError)
+    }
+
+    /// The one output of `filter`, as JSON.
+    pub(super) fn json(&self, filter: &Filter) -> Result<String, RenderError> {
+        filter.json(self.input(filter)?).map_err(RenderError)
+    }
+
+    /// Whether the output of `filter` is neither false nor null.
+    pub(super) fn holds(&self, filter: &Filter) -> Result<bool, RenderError> {
+        filter.holds(self.input(filter)?).map_err(RenderError)
+    }
+}
+
+fn object<'n>(members: impl IntoIterator<Item = (&'n str, Val)>) -> Val {
+    Val::obj(members.into_iter().map(|(name, value)| (text(name), value)).collect())
+}
