@@ -102,14 +102,8 @@ impl Dispatcher {
                 return Ok(());
             };
             let dispatcher = Arc::clone(self);
-            let trace_id = message.trace.trace_id().to_owned();
-            let span = info_span!("receipt", receipt.id = %message.id, trace_id);
-            self.tracker.spawn(async move {
-                dispatcher
-                    .dispatch(message, delivery, work, place)
-                    .instrument(span)
-                    .await;
-            });
+            self.tracker
+                .spawn(async move { dispatcher.dispatch(message, delivery, work, place).await });
         }
         Ok(())
     }
@@ -152,7 +146,7 @@ impl Dispatcher {
                 Ok(None) => return stale(delivery),
                 Err(error) => {
                     // Kept, the delivery would hold its place among the prefetched for ever.
-                    tracing::error!(%error, "the claim was refused; the healer will queue it again");
+                    tracing::error!(receipt.id = %work.hold.id, trace_id = work.trace_id(), %error, "the claim was refused; the healer will queue it again");
                     return delivery.settle();
                 }
             }
@@ -160,7 +154,7 @@ impl Dispatcher {
             match pipeline {
                 Ok((subject, pipeline)) => self.run(work, &pipeline, subject, send, trace).await,
                 Err(error) => {
-                    tracing::error!(%error, "no pipeline to go on with");
+                    tracing::error!(receipt.id = %work.hold.id, trace_id = work.trace_id(), %error, "no pipeline to go on with");
                     let reason = format!("its pipeline cannot be used: {error}");
                     let step = next::hand_back(&work, To::WaitCall(versions::RETRY), reason);
                     self.give_back(&work, step).await;
@@ -173,7 +167,7 @@ impl Dispatcher {
 
     async fn give_back(&self, work: &Work, step: Step) {
         if let Err(error) = step::commit(&self.steps, work, step).await {
-            tracing::error!(%error, "it could not be given back");
+            tracing::error!(receipt.id = %work.hold.id, trace_id = work.trace_id(), %error, "it could not be given back");
         }
     }
 
@@ -204,7 +198,7 @@ impl Dispatcher {
                 Ok(ended) => ended,
                 Err(abandoned) => {
                     // Given back, not dropped: if it is still ours nobody else would ever come for it.
-                    tracing::warn!(cause = %abandoned.cause, "given back");
+                    tracing::warn!(receipt.id = %work.hold.id, trace_id = work.trace_id(), cause = %abandoned.cause, "given back");
                     let step = next::abandon(&work, To::WaitCall(Duration::ZERO), abandoned);
                     return self.give_back(&work, step).await;
                 }
@@ -227,7 +221,7 @@ impl Dispatcher {
             }
             if outcome != "success" {
                 // Not the reason: it may quote what an API said, and that what it was told.
-                tracing::info!(stage = %stage.name, outcome, "attempt");
+                tracing::info!(receipt.id = %work.hold.id, trace_id = work.trace_id(), stage = %stage.name, outcome, "attempt");
             }
             let mut next = work.clone();
             next.position = usize::try_from(step.position).unwrap_or_default();
@@ -238,13 +232,17 @@ impl Dispatcher {
                 Ok(Stepped::Stale) => {
                     metrics::counter!("chekhov_stale_steps_total").increment(1);
                     return tracing::warn!(
+                        receipt.id = %work.hold.id, trace_id = work.trace_id(),
                         "somebody else has the receipt now; the step is dropped, its calls are on record"
                     );
                 }
                 Ok(_) if stays => work = next,
                 Ok(_) => return,
                 Err(error) => {
-                    return tracing::error!(%error, "the outcome could not be stored; it will be given back as a stray");
+                    return tracing::error!(
+                        receipt.id = %work.hold.id, trace_id = work.trace_id(), %error,
+                        "the outcome could not be stored; it will be given back as a stray"
+                    );
                 }
             }
         }

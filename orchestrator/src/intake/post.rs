@@ -18,7 +18,7 @@ use shared::store::load::Work;
 use shared::store::step::{Counters, Standing};
 use shared::store::{Hold, read};
 use shared::telemetry::TraceContext;
-use tracing::{Instrument, info_span};
+use tracing::info_span;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -106,11 +106,8 @@ pub async fn receipt(
     span.record("receipt.id", tracing::field::display(id));
 
     // A task of its own: whoever hangs up must not leave a stored receipt without its runner.
-    let logged = info_span!("receipt", receipt.id = %id, trace_id = trace.trace_id());
     let storing = store(Arc::clone(&intake), id, receipt, trace);
-    let storing = intake
-        .tracker
-        .spawn(async move { (storing.await, room).0 }.instrument(logged));
+    let storing = intake.tracker.spawn(async move { (storing.await, room).0 });
     let accepted = match tokio::time::timeout(PATIENCE, storing).await {
         Ok(Ok(accepted)) => accepted?,
         Ok(Err(_)) => {

@@ -19,7 +19,7 @@ use sqlx::PgPool;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument, info_span};
+use tracing::Instrument;
 
 use crate::relay::HandOff;
 
@@ -125,9 +125,7 @@ impl Runner {
     pub fn start(self: &Arc<Self>, work: Work, slot: Slot, holding: Holding) {
         let runner = Arc::clone(self);
         self.tracker.spawn(async move {
-            let id = work.hold.id;
-            let span = info_span!("receipt", receipt.id = %id, trace_id = trace_id(&work));
-            runner.run(work).instrument(span).await;
+            runner.run(work).await;
             drop((slot, holding));
             if runner.starved.load(Ordering::Relaxed) {
                 runner.wake.notify_one();
@@ -139,7 +137,7 @@ impl Runner {
         let pipeline = match self.versions.get(&work.pipeline).await {
             Ok(pipeline) => pipeline,
             Err(error) => {
-                tracing::error!(%error, "no pipeline to go on with");
+                tracing::error!(receipt.id = %work.hold.id, trace_id = work.trace_id(), %error, "no pipeline to go on with");
                 let step = next::hand_back(
                     &work,
                     To::WaitInternal(versions::RETRY),
@@ -181,7 +179,7 @@ impl Runner {
                 Ok(ended) => ended,
                 Err(abandoned) => {
                     // Given back, not dropped: if it is still ours nobody else would ever come for it.
-                    tracing::warn!(cause = %abandoned.cause, "given back");
+                    tracing::warn!(receipt.id = %work.hold.id, trace_id = work.trace_id(), cause = %abandoned.cause, "given back");
                     let step = next::abandon(&work, To::WaitInternal(Duration::ZERO), abandoned);
                     self.commit(&work, step).await;
                     return;
@@ -210,7 +208,7 @@ impl Runner {
         }
         if failed {
             // Not the reason: it may quote what an API said, and that what it was told.
-            tracing::info!(stage = %stage.name, outcome, "attempt");
+            tracing::info!(receipt.id = %work.hold.id, trace_id = work.trace_id(), stage = %stage.name, outcome, "attempt");
         }
         let stays = step.to == To::Own;
         let mut next = work.clone();
@@ -249,19 +247,17 @@ impl Runner {
             }
             Ok(Stepped::Stale) => {
                 metrics::counter!("chekhov_stale_steps_total").increment(1);
-                tracing::warn!("somebody else has the receipt now; the step is dropped");
+                let (id, trace_id) = (before.hold.id, before.trace_id());
+                tracing::warn!(receipt.id = %id, trace_id, "somebody else has the receipt now; the step is dropped");
                 false
             }
             Err(error) => {
-                tracing::error!(%error, "the step could not be stored; it will be given back as a stray");
+                let (id, trace_id) = (before.hold.id, before.trace_id());
+                tracing::error!(receipt.id = %id, trace_id, %error, "the step could not be stored; it will be given back as a stray");
                 false
             }
         }
     }
-}
-
-fn trace_id(work: &Work) -> &str {
-    work.traceparent.get(3..35).unwrap_or_default()
 }
 
 /// A receipt whose stage is external after all, as one reissued or claimed at the seam.

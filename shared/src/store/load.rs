@@ -38,6 +38,14 @@ pub struct Work {
     pub standing: Standing,
 }
 
+impl Work {
+    /// The trace id of its intake.
+    #[must_use]
+    pub fn trace_id(&self) -> &str {
+        self.traceparent.get(3..35).unwrap_or_default()
+    }
+}
+
 /// Reads the receipts of `ids` that are open, in no order.
 ///
 /// # Errors

@@ -9,7 +9,7 @@ use opentelemetry::trace::TracerProvider;
 use opentelemetry_otlp::{WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
-use tracing_subscriber::filter::{FilterExt, filter_fn};
+use tracing_subscriber::filter::{FilterExt, LevelFilter, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
@@ -47,21 +47,24 @@ pub fn start(configuration: &Telemetry, service: &'static str) -> Result<Guard, 
         .as_deref()
         .map(|endpoint| provider(endpoint, service))
         .transpose()?;
-    let traces = provider.as_ref().map(|provider| {
-        tracing_opentelemetry::layer()
-            .with_tracer(provider.tracer("chekhov"))
-            .with_location(false)
-            .with_threads(false)
-            .with_tracked_inactivity(false)
-            // What others trace of themselves is no part of a receipt's story.
-            .with_filter(filter_fn(is_traced))
-    });
-    tracing_subscriber::registry()
-        // Spans of a receipt's trace are the collector's; a log line has its ids from the span around them.
-        .with(logs.with_filter(filter.and(filter_fn(|metadata| !is_traced(metadata)))))
-        .with(traces)
-        .try_init()
-        .map_err(|error| Error(error.to_string()))?;
+    // Spans of a receipt's trace are the collector's. Without hints nothing of what others trace could be left out early.
+    let logged = filter_fn(|metadata| !is_traced(metadata)).with_max_level_hint(LevelFilter::TRACE);
+    let registry = tracing_subscriber::registry().with(logs.with_filter(filter.and(logged)));
+    match &provider {
+        Some(provider) => {
+            let traces = tracing_opentelemetry::layer()
+                .with_tracer(provider.tracer("chekhov"))
+                .with_location(false)
+                .with_threads(false)
+                .with_tracked_inactivity(false)
+                // What others trace of themselves is no part of a receipt's story.
+                .with_filter(filter_fn(is_traced).with_max_level_hint(LevelFilter::INFO));
+            registry.with(traces).try_init()
+        }
+        // No layer at all, not an empty one: that would have every span made for nobody.
+        None => registry.try_init(),
+    }
+    .map_err(|error| Error(error.to_string()))?;
     Ok(Guard { provider })
 }
 
