@@ -132,7 +132,7 @@ async fn session(
     let mut blocked = false;
     let mut tick = interval(GAUGE);
     let result = loop {
-        let room = sent.len() < WINDOW && !blocked;
+        let room = WINDOW.saturating_sub(sent.len());
         tokio::select! {
             biased;
             Some(event) = events.next() => match event {
@@ -164,22 +164,31 @@ async fn session(
                     Err(error) => break Err(error),
                 }
             }
-            publication = next(&mut again, inbox), if room => {
-                let Some(publication) = publication else { break Ok(()) };
+            publications = next(&mut again, inbox, room), if room > 0 && !blocked => {
+                if publications.is_empty() { break Ok(()) }
                 if sent.is_empty() {
                     heard = Instant::now();
                 }
-                number += 1;
-                let n = number;
-                let published = timeout(PATIENCE, publish(&channel, queues, &publication)).await;
-                sent.insert(n, publication);
-                match published {
-                    Ok(Ok(confirm)) => confirms.push(async move { (n, confirm.await) }),
-                    Ok(Err(error)) => break Err(error),
-                    // Blocked before it said so: the frame goes out when it is unblocked, and once more from here.
-                    Err(_) if connection.status().blocked() => again.extend(sent.remove(&n)),
-                    Err(_) => break Err(handoff::timed_out()),
+                // One after the other with nothing between: the connection's thread is woken for all of them together.
+                let mut failed = None;
+                for publication in publications {
+                    number += 1;
+                    let n = number;
+                    if failed.is_some() {
+                        sent.insert(n, publication);
+                        continue;
+                    }
+                    let published = timeout(PATIENCE, publish(&channel, queues, &publication)).await;
+                    sent.insert(n, publication);
+                    match published {
+                        Ok(Ok(confirm)) => confirms.push(async move { (n, confirm.await) }),
+                        Ok(Err(error)) => failed = Some(error),
+                        // Blocked before it said so: the frame goes out when it is unblocked, and once more from here.
+                        Err(_) if connection.status().blocked() => again.extend(sent.remove(&n)),
+                        Err(_) => failed = Some(handoff::timed_out()),
+                    }
                 }
+                if let Some(error) = failed { break Err(error) }
             }
             _ = tick.tick(), if !blocked => {
                 if !sent.is_empty() && heard.elapsed() > PATIENCE { break Err(handoff::timed_out()) }
@@ -213,11 +222,18 @@ fn read(returned: &BasicReturnMessage, queues: &[(String, String)]) -> Option<Pu
     })
 }
 
-async fn next(again: &mut VecDeque<Publication>, inbox: &mut mpsc::Receiver<Publication>) -> Option<Publication> {
-    match again.pop_front() {
-        Some(publication) => Some(publication),
-        None => inbox.recv().await,
+/// What is to be published next, at most `room`; empty once the inbox is closed.
+async fn next(
+    again: &mut VecDeque<Publication>,
+    inbox: &mut mpsc::Receiver<Publication>,
+    room: usize,
+) -> Vec<Publication> {
+    if !again.is_empty() {
+        return again.drain(..room.min(again.len())).collect();
     }
+    let mut publications = Vec::new();
+    inbox.recv_many(&mut publications, room).await;
+    publications
 }
 
 async fn publish(
