@@ -84,6 +84,9 @@ impl Destination {
 
 fn url(text: &str) -> Vec<Mistake> {
     match reqwest::Url::parse(text) {
+        Ok(url) if !url.username().is_empty() || url.password().is_some() => {
+            vec![("url", "a name and a password belong in headers")]
+        }
         Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Vec::new(),
         _ => vec![("url", "an http or https URL is needed")],
     }

@@ -1,4 +1,4 @@
-//! Where calls go, and how one is made: no redirects, no repeats of the client's own, a bounded body.
+//! Where calls go, and with which headers.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -6,23 +6,25 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Client, Url};
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::exchange::{Base, Client};
 use crate::configuration::{Configuration, Secret};
 use crate::pipeline::{Exchange, Rendered, To};
 use crate::telemetry::TraceContext;
 
-/// The most of an answer that is read.
-const BODY: usize = 1024 * 1024;
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+const SENT_AT: HeaderName = HeaderName::from_static("chekhov-sent-at");
 
 /// One service or destination.
 pub struct Endpoint {
     /// Its name in the configuration.
     pub name: String,
-    url: String,
+    base: Base,
     timeout: Duration,
     headers: HeaderMap,
     concurrency: Arc<Semaphore>,
@@ -71,28 +73,25 @@ impl Endpoints {
     pub fn new(configuration: &Configuration, sent_at: bool) -> Result<Self, Error> {
         // The provider may have been installed by another part of the process already.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .no_proxy()
-            .tcp_nodelay(true)
-            .user_agent(concat!("chekhov/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|error| Error(error.to_string()))?;
+        let client = Client::new().map_err(|error| Error(format!("TLS cannot be used: {error}")))?;
         let mut services = BTreeMap::new();
         for (name, service) in &configuration.service {
-            let headers = headers(&format!("service.{name}"), &service.headers)?;
+            let place = format!("service.{name}");
+            let headers = headers(&place, &service.headers)?;
+            let base = base(&place, &service.url)?;
             services.insert(
                 name.clone(),
-                Endpoint::new(name, &service.url, service.timeout, headers, service.concurrency),
+                Endpoint::new(name, base, service.timeout, headers, service.concurrency),
             );
         }
         let mut destinations = BTreeMap::new();
         for (name, api) in &configuration.destination {
-            let headers = headers(&format!("destination.{name}"), &api.headers)?;
+            let place = format!("destination.{name}");
+            let headers = headers(&place, &api.headers)?;
+            let base = base(&place, &api.url)?;
             destinations.insert(
                 name.clone(),
-                Endpoint::new(name, &api.url, api.timeout, headers, api.concurrency),
+                Endpoint::new(name, base, api.timeout, headers, api.concurrency),
             );
         }
         Ok(Self {
@@ -121,30 +120,18 @@ impl Endpoints {
         trace: &TraceContext,
         timeout: Option<Duration>,
     ) -> Exchange {
-        let url = match Url::parse(&format!("{}{}", endpoint.url, request.path_and_query)) {
-            Ok(url) => url,
-            Err(error) => {
-                return Exchange::NotSent {
-                    error: format!("the URL cannot be used: {error}"),
-                };
-            }
-        };
         let mut headers = endpoint.headers.clone();
         if let Err(error) = self.add(&mut headers, request, call_id, trace) {
             return Exchange::NotSent {
                 error: error.to_string(),
             };
         }
-        let mut builder = self.client.request(request.method.clone(), url).headers(headers);
-        if let Some(body) = &request.body {
-            builder = builder.body(body.clone());
-        }
-        match tokio::time::timeout(timeout.unwrap_or(endpoint.timeout), exchange(builder)).await {
-            Ok(exchange) => exchange,
-            Err(_) => Exchange::Lost {
-                error: "no complete answer in time".to_owned(),
-            },
-        }
+        let body = request.body.clone().map(Bytes::from).unwrap_or_default();
+        let target = (&request.method, request.path_and_query.as_str());
+        let timeout = timeout.unwrap_or(endpoint.timeout);
+        self.client
+            .exchange(&endpoint.base, target, headers, body, timeout)
+            .await
     }
 
     fn add(
@@ -154,36 +141,36 @@ impl Endpoints {
         call_id: &str,
         trace: &TraceContext,
     ) -> Result<(), Error> {
-        let bad = |name: &str| Error(format!("header {name} cannot be sent"));
-        let mut put = |name: &str, value: &str| -> Result<(), Error> {
-            let value = HeaderValue::from_str(value).map_err(|_| bad(name))?;
-            headers.insert(HeaderName::from_bytes(name.as_bytes()).map_err(|_| bad(name))?, value);
-            Ok(())
+        let value = |name: &HeaderName, value: &str| {
+            HeaderValue::from_str(value).map_err(|_| Error(format!("header {name} cannot be sent")))
         };
         if request.body.is_some() {
-            put("content-type", "application/json")?;
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
-        for (name, value) in &request.headers {
-            put(name, value)?;
+        for (name, text) in &request.headers {
+            let name =
+                HeaderName::from_bytes(name.as_bytes()).map_err(|_| Error(format!("header {name} cannot be sent")))?;
+            let value = value(&name, text)?;
+            headers.insert(name, value);
         }
-        put("idempotency-key", call_id)?;
-        put("traceparent", &trace.traceparent)?;
+        headers.insert(IDEMPOTENCY_KEY, value(&IDEMPOTENCY_KEY, call_id)?);
+        headers.insert(TRACEPARENT, value(&TRACEPARENT, &trace.traceparent)?);
         if let Some(state) = &trace.tracestate {
-            put("tracestate", state)?;
+            headers.insert(TRACESTATE, value(&TRACESTATE, state)?);
         }
         if self.sent_at {
             let now = time::OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000;
-            put("chekhov-sent-at", &now.to_string())?;
+            headers.insert(SENT_AT, value(&SENT_AT, &now.to_string())?);
         }
         Ok(())
     }
 }
 
 impl Endpoint {
-    fn new(name: &str, url: &str, timeout: Duration, headers: HeaderMap, concurrency: usize) -> Self {
+    fn new(name: &str, base: Base, timeout: Duration, headers: HeaderMap, concurrency: usize) -> Self {
         Self {
             name: name.to_owned(),
-            url: url.trim_end_matches('/').to_owned(),
+            base,
             timeout,
             headers,
             concurrency: Arc::new(Semaphore::new(concurrency.max(1))),
@@ -191,45 +178,15 @@ impl Endpoint {
     }
 }
 
-async fn exchange(request: reqwest::RequestBuilder) -> Exchange {
-    let mut response = match request.send().await {
-        Ok(response) => response,
-        Err(error) if error.is_connect() || error.is_builder() => return Exchange::NotSent { error: cause(&error) },
-        Err(error) => return Exchange::Lost { error: cause(&error) },
-    };
-    let status = response.status().as_u16();
-    let headers = response.headers().clone();
-    let mut body = BytesMut::new();
-    let complete = loop {
-        match response.chunk().await {
-            Ok(Some(chunk)) if body.len() + chunk.len() <= BODY => body.extend_from_slice(&chunk),
-            Ok(None) => break true,
-            Ok(Some(_)) | Err(_) => break false,
-        }
-    };
-    Exchange::Answered {
-        status,
-        headers,
-        body: if complete { body.freeze() } else { Bytes::new() },
-        complete,
-    }
-}
-
-/// The innermost cause, without the URL: a path may carry an id of a receipt.
-fn cause(error: &reqwest::Error) -> String {
-    let mut inner: &dyn std::error::Error = error;
-    while let Some(source) = inner.source() {
-        inner = source;
-    }
-    if std::ptr::addr_eq(inner, error) {
-        "the request failed".to_owned()
-    } else {
-        inner.to_string()
-    }
+fn base(place: &str, url: &str) -> Result<Base, Error> {
+    Base::read(url).map_err(|error| Error(format!("{place}.url: {error}")))
 }
 
 fn headers(place: &str, given: &BTreeMap<String, Secret>) -> Result<HeaderMap, Error> {
     let mut headers = HeaderMap::new();
+    headers.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
+    let agent = concat!("chekhov/", env!("CARGO_PKG_VERSION"));
+    headers.insert(header::USER_AGENT, HeaderValue::from_static(agent));
     for (name, value) in given {
         let bad = || Error(format!("{place}.headers.{name}: cannot be sent as a header"));
         let mut value = HeaderValue::from_str(value.expose()).map_err(|_| bad())?;

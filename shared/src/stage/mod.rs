@@ -4,6 +4,7 @@
 pub mod attempt;
 mod call;
 pub mod endpoint;
+mod exchange;
 pub mod next;
 pub mod sends;
 pub mod versions;
