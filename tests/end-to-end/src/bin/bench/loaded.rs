@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::receipts::Receipts;
 
 /// How often it is looked whose receipts are final.
-const LOOK: Duration = Duration::from_millis(20);
+const LOOK: Duration = Duration::from_millis(50);
 
 /// What a run took.
 #[derive(Debug, Default)]

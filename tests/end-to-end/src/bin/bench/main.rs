@@ -53,7 +53,7 @@ struct Throughput {
     #[arg(long, default_value_t = 20_000)]
     receipts: usize,
     /// Receipts under way at once, in both
-    #[arg(long, default_value_t = 256)]
+    #[arg(long, default_value_t = 512)]
     concurrency: usize,
 }
 
@@ -71,7 +71,8 @@ async fn main() -> anyhow::Result<()> {
     };
     let mut options = options
         .with("destination.fiscal.rate", "1000000/s")
-        .with("destination.fiscal.concurrency", WIDE);
+        .with("destination.fiscal.concurrency", WIDE)
+        .with("orchestrator.in_flight", WIDE);
     for service in ["validation", "tax", "documents"] {
         options = options.with(&format!("service.{service}.concurrency"), WIDE);
     }

@@ -16,7 +16,7 @@ const RECEIPTS: usize = 5_000;
 /// Measures with each of `sizes` finished receipts in the tables, the smallest first.
 pub async fn run(stack: &Stack, template: &str, sizes: &[u64]) -> anyhow::Result<()> {
     let processes = Processes::of(stack)?;
-    let width = 256;
+    let width = 512;
     loaded::run(stack, &Arc::new(Receipts::new(template)?), RECEIPTS, width).await?;
     let mut filled = 0;
     for size in sizes {
