@@ -119,9 +119,9 @@ async fn relaying(
 
 /// Looks before it locks: an idle destination costs one query a round.
 async fn queue(pool: &PgPool, destination: &str, max_queued: i64) -> Result<Vec<relay::Queued>, StoreError> {
-    if relay::is_due(pool, destination).await? {
-        relay::queue(pool, destination, max_queued, BATCH).await
-    } else {
-        Ok(Vec::new())
+    if !relay::is_due(pool, destination).await? {
+        return Ok(Vec::new());
     }
+    let put = relay::queue(pool, destination, max_queued, BATCH).await?;
+    relay::messages(pool, &put).await
 }

@@ -5,7 +5,16 @@ use uuid::Uuid;
 
 use super::StoreError;
 
-/// A receipt put into the horizon: what its message says.
+/// A receipt put into the horizon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Put {
+    /// The receipt.
+    pub id: Uuid,
+    /// The epoch its claim must find.
+    pub epoch: i32,
+}
+
+/// What the message of a receipt in the horizon says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Queued {
     /// The receipt.
@@ -42,7 +51,7 @@ pub async fn is_due(pool: &PgPool, destination: &str) -> Result<bool, StoreError
 ///
 /// # Errors
 /// When the database does not answer. What was queued all the same is found by the healer.
-pub async fn queue(pool: &PgPool, destination: &str, max_queued: i64, limit: i64) -> Result<Vec<Queued>, StoreError> {
+pub async fn queue(pool: &PgPool, destination: &str, max_queued: i64, limit: i64) -> Result<Vec<Put>, StoreError> {
     let mut transaction = pool.begin().await?;
     sqlx::query!(
         "insert into horizons (destination) values ($1) on conflict do nothing",
@@ -61,7 +70,7 @@ pub async fn queue(pool: &PgPool, destination: &str, max_queued: i64, limit: i64
         return Ok(Vec::new());
     }
     let rows = sqlx::query_as!(
-        Queued,
+        Put,
         r#"
         with timers as materialized (
             select ctid as at from work where destination = $1 and call_due_at <= now() order by call_due_at
@@ -78,8 +87,7 @@ pub async fn queue(pool: &PgPool, destination: &str, max_queued: i64, limit: i64
         ), counted as (
             update horizons set put = put + (select count(*) from moved) where destination = $1
         )
-        select m.id as "id!", m.epoch as "epoch!", r.traceparent as "traceparent!", r.tracestate
-        from moved m cross join lateral (select traceparent, tracestate from receipts where id = m.id limit 1) r order by m.place
+        select id as "id!", epoch as "epoch!" from moved order by place
         "#,
         destination,
         room,
@@ -88,6 +96,29 @@ pub async fn queue(pool: &PgPool, destination: &str, max_queued: i64, limit: i64
     .await?;
     transaction.commit().await?;
     Ok(rows)
+}
+
+/// What the messages of `put` say, in their order. Read after the commit, so that the horizon's lock is not held for it.
+///
+/// # Errors
+/// When the database does not answer: then they are without a message, and found by the healer.
+pub async fn messages(pool: &PgPool, put: &[Put]) -> Result<Vec<Queued>, StoreError> {
+    if put.is_empty() {
+        return Ok(Vec::new());
+    }
+    Ok(sqlx::query_as!(
+        Queued,
+        r#"
+        select given.id as "id!", given.epoch as "epoch!", r.traceparent as "traceparent!", r.tracestate
+        from unnest($1::uuid[], $2::int[]) with ordinality as given (id, epoch, place)
+        cross join lateral (select traceparent, tracestate from receipts where id = given.id limit 1) r
+        order by given.place
+        "#,
+        &put.iter().map(|put| put.id).collect::<Vec<_>>(),
+        &put.iter().map(|put| put.epoch).collect::<Vec<_>>(),
+    )
+    .fetch_all(pool)
+    .await?)
 }
 
 async fn queued(connection: &mut sqlx::PgConnection, destination: &str) -> Result<i64, StoreError> {

@@ -101,7 +101,7 @@ fn send() -> Send {
     }
 }
 
-async fn queued(pool: &PgPool) -> relay::Queued {
+async fn queued(pool: &PgPool) -> relay::Put {
     accept(pool, Start::FirstCall).await;
     relay::queue(pool, FISCAL, 100, 100)
         .await

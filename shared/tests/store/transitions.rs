@@ -137,6 +137,9 @@ async fn the_horizon_bounds_what_is_queued_and_counts_what_is_taken(pool: PgPool
     }
     let queued = relay::queue(&pool, FISCAL, 3, 100).await.unwrap();
     assert_eq!(queued.len(), 3);
+    let messages = relay::messages(&pool, &queued).await.unwrap();
+    let said = messages.iter().map(|message| (message.id, message.epoch));
+    assert!(said.eq(queued.iter().map(|put| (put.id, put.epoch))), "in their order");
     assert!(relay::queue(&pool, FISCAL, 3, 100).await.unwrap().is_empty(), "no room");
     assert_eq!(state(&pool, queued[0].id).await, "queued");
     assert!(claims(&pool, queued[0].id, queued[0].epoch, None).await.is_some());
