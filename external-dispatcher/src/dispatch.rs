@@ -10,7 +10,7 @@ use std::time::Duration;
 use shared::handoff::Message;
 use shared::life::{Heart, Holdings};
 use shared::pipeline::{Pipeline, Subject};
-use shared::stage::next::{self, Holder};
+use shared::stage::next::{self, Holder, Kept};
 use shared::stage::{Attempt, Endpoints, Versions, attempt, sends, versions};
 use shared::store::StoreError;
 use shared::store::claim::{Dispatch, DispatchBatch};
@@ -223,11 +223,7 @@ impl Dispatcher {
                 // Not the reason: it may quote what an API said, and that what it was told.
                 tracing::info!(receipt.id = %work.hold.id, trace_id = work.trace_id(), stage = %stage.name, outcome, "attempt");
             }
-            let mut next = work.clone();
-            next.position = usize::try_from(step.position).unwrap_or_default();
-            next.counters = step.counters;
-            next.standing = step.standing;
-            let stays = step.to == To::Own;
+            let kept = Kept::by(&step);
             match step::commit(&self.steps, &work, step).await {
                 Ok(Stepped::Stale) => {
                     metrics::counter!("chekhov_stale_steps_total").increment(1);
@@ -236,8 +232,10 @@ impl Dispatcher {
                         "somebody else has the receipt now; the step is dropped, its calls are on record"
                     );
                 }
-                Ok(_) if stays => work = next,
-                Ok(_) => return,
+                Ok(_) => match kept {
+                    Some(kept) => kept.apply(&mut work),
+                    None => return,
+                },
                 Err(error) => {
                     return tracing::error!(
                         receipt.id = %work.hold.id, trace_id = work.trace_id(), %error,

@@ -8,7 +8,7 @@ use shared::configuration::Configuration;
 use shared::life::{Heart, Holding, Holdings};
 use shared::pipeline::{Pipeline, Verdict};
 use shared::stage::endpoint::Concurrency;
-use shared::stage::next::{self, Holder};
+use shared::stage::next::{self, Holder, Kept};
 use shared::stage::{Attempt, Ended, Endpoints, Versions, attempt, versions};
 use shared::store::group::Group;
 use shared::store::load::Work;
@@ -187,15 +187,15 @@ impl Runner {
             };
             span.record("chekhov.outcome", ended.verdict.name());
             drop(span);
-            let Some(next) = self.settle(&work, &pipeline, ended).await else {
+            let Some(kept) = self.settle(&work, &pipeline, ended).await else {
                 return;
             };
-            work = next;
+            kept.apply(&mut work);
         }
     }
 
-    /// Commits what an attempt came to; answers the receipt to go on with, if it stays here.
-    async fn settle(&self, work: &Work, pipeline: &Pipeline, ended: Ended) -> Option<Work> {
+    /// Commits what an attempt came to; answers where the receipt goes on, if it stays here.
+    async fn settle(&self, work: &Work, pipeline: &Pipeline, ended: Ended) -> Option<Kept> {
         let stage = &pipeline.stages[work.position];
         let outcome = ended.verdict.name();
         metrics::counter!("chekhov_attempts_total", "stage" => stage.name.clone(), "outcome" => outcome).increment(1);
@@ -210,13 +210,8 @@ impl Runner {
             // Not the reason: it may quote what an API said, and that what it was told.
             tracing::info!(receipt.id = %work.hold.id, trace_id = work.trace_id(), stage = %stage.name, outcome, "attempt");
         }
-        let stays = step.to == To::Own;
-        let mut next = work.clone();
-        next.position = usize::try_from(step.position).unwrap_or_default();
-        next.counters = step.counters;
-        next.standing = step.standing;
-        next.destination.clone_from(&step.destination);
-        (self.commit(work, step).await && stays).then_some(next)
+        let kept = Kept::by(&step);
+        if self.commit(work, step).await { kept } else { None }
     }
 
     async fn commit(&self, before: &Work, step: Step) -> bool {

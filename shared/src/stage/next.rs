@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::attempt::{Abandoned, Ended};
 use crate::pipeline::{Pipeline, Stage, Verdict};
 use crate::store::load::Work;
-use crate::store::step::{Counters, Step, To};
+use crate::store::step::{Counters, Standing, Step, To};
 
 /// Who asks: an orchestrator keeps what is internal, a dispatcher what goes on to its own destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +25,36 @@ pub fn bound_for(pipeline: &Pipeline, position: usize) -> &str {
         .skip(position)
         .find_map(Stage::destination)
         .unwrap_or_default()
+}
+
+/// Where a step leaves a receipt that stays with its owner.
+#[derive(Debug)]
+pub struct Kept {
+    position: usize,
+    destination: String,
+    counters: Counters,
+    standing: Standing,
+}
+
+impl Kept {
+    /// Where `step` leaves its receipt; `None` if it leads away from its owner.
+    #[must_use]
+    pub fn by(step: &Step) -> Option<Self> {
+        (step.to == To::Own).then(|| Self {
+            position: usize::try_from(step.position).unwrap_or_default(),
+            destination: step.destination.clone(),
+            counters: step.counters,
+            standing: step.standing,
+        })
+    }
+
+    /// The receipt as it is once the step is committed.
+    pub fn apply(self, work: &mut Work) {
+        work.position = self.position;
+        work.destination = self.destination;
+        work.counters = self.counters;
+        work.standing = self.standing;
+    }
 }
 
 /// The step that follows from how an attempt ended. `jitter` is from 0 to 1.
