@@ -119,7 +119,8 @@ async fn observe(url: String, waiting: Waiting) -> anyhow::Result<()> {
     }
 }
 
-async fn early(url: &str, ids: &[Uuid]) -> anyhow::Result<Vec<Duration>> {
+/// From each receipt's acceptance to the end of its last internal stage, by the database's clock.
+pub async fn early(url: &str, ids: &[Uuid]) -> anyhow::Result<Vec<Duration>> {
     let mut connection = PgConnection::connect(url).await?;
     let seconds: Vec<f64> = sqlx::query_scalar(
         "select extract(epoch from results.at - receipts.accepted_at)::float8 from receipts join results on results.receipt = receipts.id

@@ -4,6 +4,7 @@ mod bare;
 mod due;
 mod idle;
 mod loaded;
+mod outage;
 mod pairs;
 mod receipts;
 mod size;
@@ -27,6 +28,8 @@ enum What {
     Throughput(Throughput),
     /// What each process costs while it has nothing to do
     Idle,
+    /// What early stages feel of an outage of the fiscal API, with a backlog
+    Outage(outage::Outage),
     /// What a receipt costs with few and with very many in the tables
     Size {
         /// Receipts in the tables, the smallest number first
@@ -81,6 +84,7 @@ async fn main() -> anyhow::Result<()> {
     match arguments.what {
         Some(What::Throughput(arguments)) => pairs::run(&stack, &template, &arguments).await,
         Some(What::Idle) => idle::run(&mut stack).await,
+        Some(What::Outage(arguments)) => outage::run(&stack, &template, &arguments).await,
         Some(What::Size { sizes }) => size::run(&stack, &template, &sizes).await,
         Some(What::Due { waiting, handled }) => due::run(&mut stack, waiting, handled).await,
         None => {

@@ -95,7 +95,8 @@ pub struct Figures {
 type Before = (crate::usage::Cpu, Stored);
 
 impl Figures {
-    fn add(&mut self, name: String, value: f64) {
+    /// One more value of what is called so.
+    pub fn add(&mut self, name: String, value: f64) {
         if !self.values.contains_key(&name) {
             self.names.push(name.clone());
         }
@@ -131,9 +132,19 @@ impl Figures {
         ] {
             times.sort_unstable();
             for percent in [50, 99] {
-                let rank = (times.len() * percent).div_ceil(100).max(1);
-                self.add(format!("{name}, p{percent} ms"), times[rank - 1].as_secs_f64() * 1000.0);
+                self.add(format!("{name}, p{percent} ms"), percentile(&times, percent));
             }
+        }
+    }
+
+    /// What early stages took in one window.
+    pub fn early(&mut self, window: &str, mut times: Vec<Duration>) {
+        times.sort_unstable();
+        for percent in [50, 99] {
+            self.add(
+                format!("{window}: early stages, p{percent} ms"),
+                percentile(&times, percent),
+            );
         }
     }
 
@@ -165,6 +176,12 @@ impl Figures {
         }
         table
     }
+}
+
+/// In milliseconds, of times in order; none of none.
+fn percentile(times: &[Duration], percent: usize) -> f64 {
+    let rank = (times.len() * percent).div_ceil(100).max(1);
+    times.get(rank - 1).map_or(f64::NAN, |time| time.as_secs_f64() * 1000.0)
 }
 
 fn shown(value: f64) -> String {

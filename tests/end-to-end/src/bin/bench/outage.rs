@@ -1,0 +1,157 @@
+//! Whether early stages feel an outage of the fiscal API behind a backlog of many receipts, and what the backlog costs
+//! meanwhile.
+
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use clap::Parser;
+use end_to_end::{Stack, TOKEN};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+use uuid::Uuid;
+
+use crate::loaded;
+use crate::pairs::Figures;
+use crate::receipts::Receipts;
+
+#[derive(Debug, Parser)]
+pub struct Outage {
+    /// Rounds: each without an outage, with an API that refuses, and with one that hangs
+    #[arg(long, default_value_t = 5)]
+    rounds: u32,
+    /// Receipts that wait for the API during the outage
+    #[arg(long, default_value_t = 100_000)]
+    backlog: u64,
+    /// Receipts posted a second, on time whatever comes of them
+    #[arg(long, default_value_t = 200)]
+    rate: u32,
+    /// How long they are posted, in seconds
+    #[arg(long, default_value_t = 10)]
+    seconds: u32,
+}
+
+/// How long the backlog is watched while nothing is posted.
+const WATCHED: Duration = Duration::from_secs(10);
+/// How long it may take until the backlog is registered.
+const DRAINED: Duration = Duration::from_mins(15);
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Runs the rounds and prints the figures.
+pub async fn run(stack: &Stack, template: &str, arguments: &Outage) -> anyhow::Result<()> {
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    let mut registered = u64::from(arguments.rate * arguments.seconds);
+    window(stack, &client, template, arguments).await?;
+    let mut figures = Figures::default();
+    for round in 0..arguments.rounds {
+        drained(stack, registered).await?;
+        let posted = u64::from(arguments.rate * arguments.seconds);
+        figures.early("no outage", window(stack, &client, template, arguments).await?);
+        drained(stack, registered + posted).await?;
+        stack.ledger.set_faults(&json!({"fiscal": {"mode": "refuse"}})).await?;
+        fill(stack, round, arguments.backlog)?;
+        for mode in ["refuse", "hang"] {
+            stack.ledger.set_faults(&json!({"fiscal": {"mode": mode}})).await?;
+            figures.early(mode, window(stack, &client, template, arguments).await?);
+            let (calls, rows) = touched(stack).await?;
+            let parked: f64 = stack.database.sql("select count(*) from work")?.parse()?;
+            let seconds = parked * WATCHED.as_secs_f64();
+            figures.add(format!("{mode}: calls/parked receipt and second"), calls / seconds);
+            figures.add(format!("{mode}: row updates/parked receipt and second"), rows / seconds);
+        }
+        stack.ledger.clear_faults().await?;
+        registered += 3 * posted + arguments.backlog;
+    }
+    drained(stack, registered).await?;
+    println!("{}", figures.table());
+    Ok(())
+}
+
+/// Posts at an even pace and answers how long each took from its acceptance to the end of its last internal stage.
+async fn window(
+    stack: &Stack,
+    client: &reqwest::Client,
+    template: &str,
+    arguments: &Outage,
+) -> anyhow::Result<Vec<Duration>> {
+    let receipts = Receipts::new(template)?;
+    let url = format!("{}/v1/receipts", stack.orchestrators[0].api.base());
+    let mut pace = interval(Duration::from_secs(1) / arguments.rate);
+    pace.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let mut posts = JoinSet::new();
+    for n in 0..usize::try_from(arguments.rate * arguments.seconds)? {
+        pace.tick().await;
+        let request = client.post(&url).bearer_auth(TOKEN);
+        let request = request
+            .header("content-type", "application/json")
+            .body(receipts.body(n));
+        posts.spawn(async move {
+            let response = request.send().await?;
+            let status = response.status();
+            let answer: Value = serde_json::from_slice(&response.bytes().await?)?;
+            ensure!(status == 202, "a post was answered {status}: {answer}");
+            let id: Uuid = answer["id"].as_str().context("no id")?.parse()?;
+            Ok(id)
+        });
+    }
+    let mut ids = Vec::new();
+    while let Some(id) = posts.join_next().await {
+        ids.push(id??);
+    }
+    let internal = "select count(*) from work where position < 3 and state <> 'parked'";
+    while stack.database.sql(internal)? != "0" {
+        sleep(LOOK).await;
+    }
+    loaded::early(&stack.database.url(), &ids).await
+}
+
+/// Calls of the fiscal API and rows of `work` written, while nothing is posted.
+async fn touched(stack: &Stack) -> anyhow::Result<(f64, f64)> {
+    let count = async || -> anyhow::Result<(f64, f64)> {
+        let calls = stack.ledger.summary().await?["calls"].as_f64().context("no calls")?;
+        let rows = "select pg_stat_get_tuples_updated('work'::regclass)";
+        Ok((calls, stack.database.sql(rows)?.parse()?))
+    };
+    let before = count().await?;
+    sleep(WATCHED).await;
+    let after = count().await?;
+    Ok((after.0 - before.0, after.1 - before.1))
+}
+
+/// Waits until nothing is open, and everything was registered once.
+async fn drained(stack: &Stack, registered: u64) -> anyhow::Result<()> {
+    let begun = std::time::Instant::now();
+    while stack.database.sql("select count(*) from work")? != "0" {
+        ensure!(begun.elapsed() < DRAINED, "the backlog is not registered in time");
+        sleep(LOOK).await;
+    }
+    let summary = stack.ledger.summary().await?;
+    ensure!(
+        summary["registrations"] == registered && summary["registered_twice"] == 0,
+        "{registered} receipts, and the simulator has: {summary}"
+    );
+    Ok(())
+}
+
+/// Receipts that have come as far as the API, as copies of one that was registered.
+fn fill(stack: &Stack, round: u32, backlog: u64) -> anyhow::Result<()> {
+    stack.database.sql(&format!(
+        "create temporary table one as
+         select * from receipts where id = (select id from finished where state = 'registered' limit 1);
+         create temporary table copies as
+         select n, overlay(uuid_from(now() - interval '1 minute' + n * interval '1 minute' / {backlog})::text
+                           placing substr(md5(n::text)::uuid::text, 15) from 15 for 22)::uuid as id,
+                format('backlog-{round}-%s', n) as external_id
+         from generate_series(1, {backlog}) n;
+         insert into receipts (id, merchant, external_id, pipeline, content, traceparent)
+         select copies.id, merchant, copies.external_id, pipeline,
+                jsonb_set(content::jsonb, '{{external_id}}', to_jsonb(copies.external_id))::json, traceparent from copies, one;
+         insert into receipt_keys select merchant, copies.external_id, copies.id, sha256(copies.external_id::bytea) from copies, one;
+         insert into results (receipt, stage, value)
+         select copies.id, stage, value from copies, one join results on results.receipt = one.id
+         where stage in ('validate', 'calculate', 'document');
+         insert into work (id, pipeline, state, position, destination, epoch, first_call_key)
+         select copies.id, pipeline, 'waiting', 3, 'fiscal', 1, 'infinity' from copies, one"
+    ))?;
+    stack.database.sql("vacuum analyze work").map(drop)
+}
