@@ -76,6 +76,7 @@ async fn relaying(
     stop: CancellationToken,
 ) {
     let (mut more, mut quiet) = (false, 0);
+    let mut walks: BTreeMap<&str, relay::Walk> = BTreeMap::new();
     loop {
         let rest = async {
             if !more {
@@ -94,7 +95,8 @@ async fn relaying(
             if !broker.connected() {
                 continue;
             }
-            match queue(&pool, destination, *max_queued).await {
+            let walk = walks.entry(destination.as_str()).or_default();
+            match queue(&pool, destination, *max_queued, walk).await {
                 Ok(queued) => {
                     if !queued.is_empty() {
                         (more, quiet) = (true, 0);
@@ -118,10 +120,15 @@ async fn relaying(
 }
 
 /// Looks before it locks: an idle destination costs one query a round.
-async fn queue(pool: &PgPool, destination: &str, max_queued: i64) -> Result<Vec<relay::Queued>, StoreError> {
-    if !relay::is_due(pool, destination).await? {
+async fn queue(
+    pool: &PgPool,
+    destination: &str,
+    max_queued: i64,
+    walk: &mut relay::Walk,
+) -> Result<Vec<relay::Queued>, StoreError> {
+    if !walk.is_under_way() && !relay::is_due(pool, destination).await? {
         return Ok(Vec::new());
     }
-    let put = relay::queue(pool, destination, max_queued, BATCH).await?;
+    let put = relay::queue(pool, destination, max_queued, BATCH, walk).await?;
     relay::messages(pool, &put).await
 }

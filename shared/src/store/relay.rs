@@ -1,5 +1,7 @@
 //! From `waiting` to `queued`, within a destination's horizon; committed before anything is published.
 
+use std::time::{Duration, Instant};
+
 use sqlx::PgPool;
 use uuid::Uuid;
 
@@ -12,6 +14,29 @@ pub struct Put {
     pub id: Uuid,
     /// The epoch its claim must find.
     pub epoch: i32,
+}
+
+/// How far a relay has come through what waits for a destination. The next to be queued stand behind those that were queued
+/// last: whoever began at the front each time would pass the index entries of all that went before, until they are vacuumed.
+#[derive(Debug, Default)]
+pub struct Walk {
+    /// When it began at the front; `None` if nothing was queued since.
+    begun: Option<Instant>,
+    /// `call_due_at` of the last timer, `first_call_key` and id of the last first call. Text, for a key may be infinite.
+    timer: Option<String>,
+    first: Option<String>,
+    first_id: Option<Uuid>,
+}
+
+/// A walk begins anew so often: what came to stand before it (an older receipt, an earlier deadline) waits no longer.
+const WALK: Duration = Duration::from_secs(1);
+
+impl Walk {
+    /// Whether the last look found something, so that there is probably more.
+    #[must_use]
+    pub fn is_under_way(&self) -> bool {
+        self.begun.is_some()
+    }
 }
 
 /// What the message of a receipt in the horizon says.
@@ -51,7 +76,16 @@ pub async fn is_due(pool: &PgPool, destination: &str) -> Result<bool, StoreError
 ///
 /// # Errors
 /// When the database does not answer. What was queued all the same is found by the healer.
-pub async fn queue(pool: &PgPool, destination: &str, max_queued: i64, limit: i64) -> Result<Vec<Put>, StoreError> {
+pub async fn queue(
+    pool: &PgPool,
+    destination: &str,
+    max_queued: i64,
+    limit: i64,
+    walk: &mut Walk,
+) -> Result<Vec<Put>, StoreError> {
+    if walk.begun.is_none_or(|begun| begun.elapsed() >= WALK) {
+        *walk = Walk::default();
+    }
     let mut transaction = pool.begin().await?;
     sqlx::query!(
         "insert into horizons (destination) values ($1) on conflict do nothing",
@@ -69,33 +103,66 @@ pub async fn queue(pool: &PgPool, destination: &str, max_queued: i64, limit: i64
     if room <= 0 {
         return Ok(Vec::new());
     }
-    let rows = sqlx::query_as!(
-        Put,
-        r#"
-        with timers as materialized (
-            select ctid as at from work where destination = $1 and call_due_at <= now() order by call_due_at
-            limit $2::bigint - $2::bigint * 3 / 10 for update skip locked
-        ), firsts as materialized (
-            select ctid as at from work where destination = $1 and first_call_key is not null order by first_call_key, id
-            limit greatest($2::bigint - (select count(*) from timers), 0) for update skip locked
-        ), due as (
-            select at, row_number() over () as place from (select at from timers union all select at from firsts) t
-        ), moved as (
-            update work set state = 'queued', epoch = epoch + 1, call_due_at = null, first_call_key = null, moved_at = now()
-            from due where work.ctid = due.at
-            returning work.id, work.epoch, due.place
-        ), counted as (
-            update horizons set put = put + (select count(*) from moved) where destination = $1
+    let rows = loop {
+        let rows = sqlx::query!(
+            r#"
+            with timers as materialized (
+                select ctid as at, call_due_at from work
+                where destination = $1 and call_due_at <= now() and call_due_at >= coalesce($3::text::timestamptz, '-infinity')
+                order by call_due_at limit $2::bigint - $2::bigint * 3 / 10 for update skip locked
+            ), firsts as materialized (
+                select ctid as at, first_call_key, id from work
+                where destination = $1 and first_call_key is not null
+                  and (first_call_key, id) > (coalesce($4::text::timestamptz, '-infinity'), coalesce($5::uuid, '00000000-0000-0000-0000-000000000000'))
+                order by first_call_key, id
+                limit greatest($2::bigint - (select count(*) from timers), 0) for update skip locked
+            ), due as (
+                select at, row_number() over () as place from (select at from timers union all select at from firsts) t
+            ), moved as (
+                update work set state = 'queued', epoch = epoch + 1, call_due_at = null, first_call_key = null, moved_at = now()
+                from due where work.ctid = due.at
+                returning work.id, work.epoch, due.place
+            ), counted as (
+                update horizons set put = put + (select count(*) from moved) where destination = $1
+            )
+            select moved.id as "id!", moved.epoch as "epoch!", (select max(call_due_at)::text from timers) as timer, last.key as "first?", last.id as "first_id?"
+            from moved left join (
+                select first_call_key::text as key, id from firsts order by first_call_key desc, id desc limit 1
+            ) last on true
+            order by moved.place
+            "#,
+            destination,
+            room,
+            walk.timer,
+            walk.first,
+            walk.first_id,
         )
-        select id as "id!", epoch as "epoch!" from moved order by place
-        "#,
-        destination,
-        room,
-    )
-    .fetch_all(&mut *transaction)
-    .await?;
+        .fetch_all(&mut *transaction)
+        .await?;
+        if !rows.is_empty() || !walk.is_under_way() {
+            break rows;
+        }
+        // It came to the end: once more from the front.
+        *walk = Walk::default();
+    };
     transaction.commit().await?;
-    Ok(rows)
+    match rows.last() {
+        None => *walk = Walk::default(),
+        Some(last) => {
+            walk.begun.get_or_insert_with(Instant::now);
+            walk.timer = last.timer.clone().or(walk.timer.take());
+            if last.first_id.is_some() {
+                (walk.first, walk.first_id) = (last.first.clone(), last.first_id);
+            }
+        }
+    }
+    Ok(rows
+        .into_iter()
+        .map(|row| Put {
+            id: row.id,
+            epoch: row.epoch,
+        })
+        .collect())
 }
 
 /// What the messages of `put` say, in their order. Read after the commit, so that the horizon's lock is not held for it.

@@ -36,7 +36,10 @@ async fn a_lost_message_is_queued_again_and_the_old_one_is_stale(pool: PgPool) {
     assert_eq!(relay::depth(&pool, FISCAL).await.unwrap(), 0);
     assert!(claims(&pool, message.id, message.epoch, None).await.is_none());
     assert_eq!(
-        relay::queue(&pool, FISCAL, 10, 10).await.unwrap()[0].epoch,
+        relay::queue(&pool, FISCAL, 10, 10, &mut relay::Walk::default())
+            .await
+            .unwrap()[0]
+            .epoch,
         message.epoch + 2
     );
 }
@@ -125,7 +128,13 @@ async fn a_stray_is_given_back_by_its_owner_and_at_its_epoch_only(pool: PgPool) 
     assert_eq!(heal::give_back(&pool, ME, &old.collect::<Vec<_>>()).await.unwrap(), 0);
     assert_eq!(heal::give_back(&pool, ME, &owned).await.unwrap(), 2);
     assert_eq!(claim::internal(&pool, OTHER, 10).await.unwrap(), [running]);
-    assert_eq!(relay::queue(&pool, FISCAL, 10, 10).await.unwrap()[0].id, hold.id);
+    assert_eq!(
+        relay::queue(&pool, FISCAL, 10, 10, &mut relay::Walk::default())
+            .await
+            .unwrap()[0]
+            .id,
+        hold.id
+    );
     assert!(
         work(&pool, hold.id).await.unwrap().standing.unresolved,
         "its call stays open"

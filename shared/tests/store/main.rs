@@ -103,7 +103,7 @@ fn send() -> Send {
 
 async fn queued(pool: &PgPool) -> relay::Put {
     accept(pool, Start::FirstCall).await;
-    relay::queue(pool, FISCAL, 100, 100)
+    relay::queue(pool, FISCAL, 100, 100, &mut relay::Walk::default())
         .await
         .expect("the database answers")
         .pop()

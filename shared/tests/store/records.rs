@@ -55,7 +55,9 @@ async fn a_step_of_unknown_fate_is_found_again_and_stands_once(pool: PgPool) {
 
 #[sqlx::test(migrations = "../migrations")]
 async fn a_hand_off_of_unknown_fate_is_found_again_and_counted_once(pool: PgPool) {
-    relay::queue(&pool, FISCAL, 1, 1).await.unwrap();
+    relay::queue(&pool, FISCAL, 1, 1, &mut relay::Walk::default())
+        .await
+        .unwrap();
     let batch = shared::store::step::StepBatch(pool.clone());
     let id = accept(&pool, Start::Owned(ME)).await;
     let step = step(held(id, 1), To::Queue(10));

@@ -88,7 +88,13 @@ async fn an_owner_queues_its_receipt_while_there_is_room_and_nobody_waits(pool: 
         (Stepped::Moved, "waiting".to_owned()),
         "no horizon yet"
     );
-    assert_eq!(relay::queue(&pool, FISCAL, 1, 1).await.unwrap().len(), 1);
+    assert_eq!(
+        relay::queue(&pool, FISCAL, 1, 1, &mut relay::Walk::default())
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
     assert_eq!(
         hand_off(To::Queue(1)).await,
         (Stepped::Moved, "waiting".to_owned()),
@@ -99,7 +105,13 @@ async fn an_owner_queues_its_receipt_while_there_is_room_and_nobody_waits(pool: 
         (Stepped::Moved, "waiting".to_owned()),
         "another waits before it"
     );
-    assert_eq!(relay::queue(&pool, FISCAL, 9, 9).await.unwrap().len(), 2);
+    assert_eq!(
+        relay::queue(&pool, FISCAL, 9, 9, &mut relay::Walk::default())
+            .await
+            .unwrap()
+            .len(),
+        2
+    );
     assert_eq!(hand_off(To::Queue(4)).await, (Stepped::Queued, "queued".to_owned()));
     assert_eq!(relay::depth(&pool, FISCAL).await.unwrap(), 4);
 
@@ -135,16 +147,30 @@ async fn the_horizon_bounds_what_is_queued_and_counts_what_is_taken(pool: PgPool
     for _ in 0..5 {
         accept(&pool, Start::FirstCall).await;
     }
-    let queued = relay::queue(&pool, FISCAL, 3, 100).await.unwrap();
+    let queued = relay::queue(&pool, FISCAL, 3, 100, &mut relay::Walk::default())
+        .await
+        .unwrap();
     assert_eq!(queued.len(), 3);
     let messages = relay::messages(&pool, &queued).await.unwrap();
     let said = messages.iter().map(|message| (message.id, message.epoch));
     assert!(said.eq(queued.iter().map(|put| (put.id, put.epoch))), "in their order");
-    assert!(relay::queue(&pool, FISCAL, 3, 100).await.unwrap().is_empty(), "no room");
+    assert!(
+        relay::queue(&pool, FISCAL, 3, 100, &mut relay::Walk::default())
+            .await
+            .unwrap()
+            .is_empty(),
+        "no room"
+    );
     assert_eq!(state(&pool, queued[0].id).await, "queued");
     assert!(claims(&pool, queued[0].id, queued[0].epoch, None).await.is_some());
     assert_eq!(relay::depth(&pool, FISCAL).await.unwrap(), 2);
-    assert_eq!(relay::queue(&pool, FISCAL, 3, 100).await.unwrap().len(), 1);
+    assert_eq!(
+        relay::queue(&pool, FISCAL, 3, 100, &mut relay::Walk::default())
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
 }
 
 #[sqlx::test(migrations = "../migrations")]
@@ -156,11 +182,16 @@ async fn a_timer_is_queued_when_it_is_due_and_a_deadline_goes_first(pool: PgPool
     urgent.deadline = Some(OffsetDateTime::now_utc() + Duration::from_hours(1));
     let id = urgent.id;
     AcceptBatch(pool.clone()).commit(&[urgent], false).await.unwrap();
-    let first = relay::queue(&pool, FISCAL, 100, 1).await.unwrap();
+    let first = relay::queue(&pool, FISCAL, 100, 1, &mut relay::Walk::default())
+        .await
+        .unwrap();
     assert_eq!(first[0].id, id);
     assert!(relay::is_due(&pool, FISCAL).await.unwrap());
     assert_eq!(
-        relay::queue(&pool, FISCAL, 100, 100).await.unwrap().len(),
+        relay::queue(&pool, FISCAL, 100, 100, &mut relay::Walk::default())
+            .await
+            .unwrap()
+            .len(),
         1,
         "the timer is not due"
     );
@@ -200,7 +231,13 @@ async fn first_calls_do_not_starve_behind_timers(pool: PgPool) {
             .await
             .unwrap()
     };
-    assert_eq!(relay::queue(&pool, FISCAL, 100, 10).await.unwrap().len(), 10);
+    assert_eq!(
+        relay::queue(&pool, FISCAL, 100, 10, &mut relay::Walk::default())
+            .await
+            .unwrap()
+            .len(),
+        10
+    );
     assert_eq!(firsts().await, 17);
 }
 
@@ -241,5 +278,36 @@ async fn an_operator_releases_what_is_parked_and_nothing_else(pool: PgPool) {
     assert!(!operate::release(&pool, id, true).await.unwrap());
     assert!(moves(&pool, step(held(id, 1), To::Park)).await);
     assert!(operate::release(&pool, id, true).await.unwrap());
-    assert_eq!(relay::queue(&pool, FISCAL, 10, 10).await.unwrap()[0].id, id);
+    assert_eq!(
+        relay::queue(&pool, FISCAL, 10, 10, &mut relay::Walk::default())
+            .await
+            .unwrap()[0]
+            .id,
+        id
+    );
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_relay_that_walks_on_leaves_nobody_behind(pool: PgPool) {
+    let mut expected = vec![
+        accept(&pool, Start::FirstCall).await,
+        accept(&pool, Start::FirstCall).await,
+    ];
+    let mut walk = relay::Walk::default();
+    let mut queued = relay::queue(&pool, FISCAL, 100, 1, &mut walk).await.unwrap();
+    assert!(walk.is_under_way());
+    // One that stands before what was queued last.
+    let mut urgent = given("urgent", Start::FirstCall);
+    urgent.deadline = Some(OffsetDateTime::now_utc() + Duration::from_hours(1));
+    expected.push(urgent.id);
+    AcceptBatch(pool.clone()).commit(&[urgent], false).await.unwrap();
+    for _ in 0..2 {
+        queued.extend(relay::queue(&pool, FISCAL, 100, 1, &mut walk).await.unwrap());
+    }
+    let mut ids: Vec<_> = queued.into_iter().map(|put| put.id).collect();
+    ids.sort();
+    expected.sort();
+    assert_eq!(ids, expected);
+    assert!(relay::queue(&pool, FISCAL, 100, 1, &mut walk).await.unwrap().is_empty());
+    assert!(!walk.is_under_way());
 }

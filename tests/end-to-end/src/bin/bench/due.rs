@@ -4,12 +4,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use end_to_end::Stack;
-use shared::store::{claim, relay};
+use shared::store::claim;
+use shared::store::relay::{self, Walk};
 use sqlx::PgPool;
 use uuid::Uuid;
 
 /// Receipts picked at once.
 const PICKED: i64 = 500;
+/// How often they are picked for one figure.
+const TIMES: usize = 60;
 
 /// Fills the tables with `waiting` receipts, a tenth of them due timers and a hundredth due internal work, and picks `handled`.
 pub async fn run(stack: &mut Stack, waiting: u64, handled: u64) -> anyhow::Result<()> {
@@ -25,28 +28,29 @@ pub async fn run(stack: &mut Stack, waiting: u64, handled: u64) -> anyhow::Resul
     );
 
     let pool = shared::store::connect(&stack.database.url(), 4, "bench")?;
-    measure("a relay, 500 due timers and first calls", 20, async || {
-        queue(&pool).await
+    let mut walk = Walk::default();
+    measure("a relay, 500 due timers and first calls", TIMES, async || {
+        queue(&pool, &mut walk).await
     })
     .await?;
-    measure("an orchestrator, 500 due for internal stages", 20, async || {
+    measure("an orchestrator, 500 due for internal stages", TIMES, async || {
         claim(&pool).await
     })
     .await?;
     let begun = Instant::now();
     let mut done = 0;
     while done < handled {
-        done += queue(&pool).await?;
+        done += queue(&pool, &mut walk).await?;
     }
     println!("{done} were handled in {:.0} s", begun.elapsed().as_secs_f64());
-    measure("after them: a relay", 20, async || queue(&pool).await).await?;
-    measure("after them: an orchestrator", 20, async || claim(&pool).await).await?;
+    measure("after them: a relay", TIMES, async || queue(&pool, &mut walk).await).await?;
+    measure("after them: an orchestrator", TIMES, async || claim(&pool).await).await?;
     plan(stack, &pool).await
 }
 
-async fn queue(pool: &PgPool) -> anyhow::Result<u64> {
+async fn queue(pool: &PgPool, walk: &mut Walk) -> anyhow::Result<u64> {
     Ok(u64::try_from(
-        relay::queue(pool, "fiscal", i64::MAX / 2, PICKED).await?.len(),
+        relay::queue(pool, "fiscal", i64::MAX / 2, PICKED, walk).await?.len(),
     )?)
 }
 
@@ -105,7 +109,7 @@ async fn plan(stack: &Stack, pool: &PgPool) -> anyhow::Result<()> {
     }
     pool.close().await;
     let fresh = shared::store::connect(&stack.database.url(), 1, "bench")?;
-    queue(&fresh).await?;
+    queue(&fresh, &mut Walk::default()).await?;
     let log = format!("{}/log/postgres.log", std::env::var("CHEKHOV_DATA")?);
     let text = std::fs::read_to_string(log)?;
     let statement = text.rfind("with timers as materialized").unwrap_or_default();
