@@ -24,9 +24,11 @@ impl Client {
         while Instant::now() < deadline {
             self.turn += 1;
             let turn = self.turn % self.instances.len();
+            if let Some(earliest) = self.instances.iter().map(|(_, open_at)| *open_at).min() {
+                tokio::time::sleep_until(earliest).await;
+            }
             let (api, open_at) = &mut self.instances[turn];
             if Instant::now() < *open_at {
-                tokio::time::sleep(Duration::from_millis(10)).await;
                 continue;
             }
             let closed = match api.post(receipt).await {
