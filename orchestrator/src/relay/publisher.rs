@@ -170,24 +170,27 @@ async fn session(
                     heard = Instant::now();
                 }
                 // One after the other with nothing between: the connection's thread is woken for all of them together.
+                let mut publications = publications.into_iter();
                 let mut failed = None;
-                for publication in publications {
+                for publication in publications.by_ref() {
                     number += 1;
                     let n = number;
-                    if failed.is_some() {
-                        sent.insert(n, publication);
-                        continue;
-                    }
                     let published = timeout(PATIENCE, publish(&channel, queues, &publication)).await;
                     sent.insert(n, publication);
                     match published {
-                        Ok(Ok(confirm)) => confirms.push(async move { (n, confirm.await) }),
+                        Ok(Ok(confirm)) => {
+                            confirms.push(async move { (n, confirm.await) });
+                            continue;
+                        }
                         Ok(Err(error)) => failed = Some(error),
                         // Blocked before it said so: the frame goes out when it is unblocked, and once more from here.
                         Err(_) if connection.status().blocked() => again.extend(sent.remove(&n)),
                         Err(_) => failed = Some(handoff::timed_out()),
                     }
+                    break;
                 }
+                // The rest waits until this connection is unblocked, or for the next one.
+                again.extend(publications);
                 if let Some(error) = failed { break Err(error) }
             }
             _ = tick.tick(), if !blocked => {
