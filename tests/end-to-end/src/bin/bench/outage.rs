@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::Parser;
-use end_to_end::{Stack, TOKEN};
+use end_to_end::{Stack, TOKEN, eventually};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
@@ -35,7 +35,8 @@ pub struct Outage {
 const WATCHED: Duration = Duration::from_secs(10);
 /// How long it may take until the backlog is registered.
 const DRAINED: Duration = Duration::from_mins(15);
-const LOOK: Duration = Duration::from_millis(200);
+/// How long what was posted may take to pass its internal stages.
+const PASSED: Duration = Duration::from_mins(2);
 
 /// Runs the rounds and prints the figures.
 pub async fn run(stack: &Stack, template: &str, arguments: &Outage) -> anyhow::Result<()> {
@@ -98,10 +99,13 @@ async fn window(
     while let Some(id) = posts.join_next().await {
         ids.push(id??);
     }
-    let internal = "select count(*) from work where position < 3 and state <> 'parked'";
-    while stack.database.sql(internal)? != "0" {
-        sleep(LOOK).await;
-    }
+    eventually(PASSED, "early stages are passed", async || {
+        stack
+            .database
+            .sql("select count(*) from work where position < 3")
+            .is_ok_and(|open| open == "0")
+    })
+    .await;
     loaded::early(&stack.database.url(), &ids).await
 }
 
@@ -120,11 +124,13 @@ async fn touched(stack: &Stack) -> anyhow::Result<(f64, f64)> {
 
 /// Waits until nothing is open, and everything was registered once.
 async fn drained(stack: &Stack, registered: u64) -> anyhow::Result<()> {
-    let begun = std::time::Instant::now();
-    while stack.database.sql("select count(*) from work")? != "0" {
-        ensure!(begun.elapsed() < DRAINED, "the backlog is not registered in time");
-        sleep(LOOK).await;
-    }
+    eventually(DRAINED, "the backlog is registered", async || {
+        stack
+            .database
+            .sql("select count(*) from work")
+            .is_ok_and(|open| open == "0")
+    })
+    .await;
     let summary = stack.ledger.summary().await?;
     ensure!(
         summary["registrations"] == registered && summary["registered_twice"] == 0,
