@@ -193,6 +193,14 @@ mod tests {
     }
 
     #[test]
+    fn a_password_in_a_url_is_a_mistake_that_is_not_quoted() {
+        let text = LEAST.replace("http://localhost:8090", "http://somebody:hidden@localhost:8090");
+        let Invalid(mistakes) = load(&text).unwrap_err();
+        assert!(mistakes[0].starts_with("destination.fiscal.url:"), "{mistakes:?}");
+        assert!(!mistakes[0].contains("hidden"), "{mistakes:?}");
+    }
+
+    #[test]
     fn a_section_that_is_none_is_a_mistake() {
         let text = LEAST.replace("[database]", "heartbeat = \"2s\"\n[database]");
         assert!(load(&text).unwrap_err().0[0].starts_with("heartbeat:"));
