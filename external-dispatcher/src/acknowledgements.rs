@@ -3,7 +3,7 @@
 //! Deliveries are claimed nearly in the order of their arrival, and one `basic.ack` with `multiple` costs as little as one
 //! without. What is acknowledged late or never is delivered again, and found stale.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,7 +23,8 @@ pub struct Acknowledgements {
     settled: Notify,
 }
 
-/// A delivery in hand. It is acknowledged once it is settled; dropped, it goes back with its channel.
+/// A receipt's part in a delivery in hand, which is acknowledged once all of them are settled; one that is dropped lets it
+/// go back with its channel.
 pub struct Delivered {
     tag: u64,
     of: Arc<Acknowledgements>,
@@ -32,15 +33,29 @@ pub struct Delivered {
 /// Delivery tags of one channel rise by one.
 #[derive(Default)]
 struct Tags {
-    in_hand: BTreeSet<u64>,
+    /// By tag, how many receipts are not settled.
+    in_hand: BTreeMap<u64, usize>,
     received: u64,
     acknowledged: u64,
 }
 
 impl Tags {
+    /// One receipt of `tag` is settled.
+    fn settle(&mut self, tag: u64) {
+        if let Some(left) = self.in_hand.get_mut(&tag) {
+            *left -= 1;
+            if *left == 0 {
+                self.in_hand.remove(&tag);
+            }
+        }
+    }
+
     /// The highest tag up to which all are settled, if any of them is still to be acknowledged.
     fn due(&self) -> Option<u64> {
-        let last = self.in_hand.first().map_or(self.received, |first| first - 1);
+        let last = self
+            .in_hand
+            .first_key_value()
+            .map_or(self.received, |(first, _)| first - 1);
         (last > self.acknowledged).then_some(last)
     }
 }
@@ -56,16 +71,22 @@ impl Acknowledgements {
         })
     }
 
-    /// Takes a delivery in hand.
-    #[must_use]
-    pub fn received(self: &Arc<Self>, tag: u64) -> Delivered {
+    /// Takes a delivery of so many receipts in hand; one of none is settled.
+    pub fn received(self: &Arc<Self>, tag: u64, receipts: usize) -> impl Iterator<Item = Delivered> + use<> {
         let mut tags = self.tags.lock().unwrap_or_else(PoisonError::into_inner);
-        tags.in_hand.insert(tag);
-        tags.received = tags.received.max(tag);
-        Delivered {
-            tag,
-            of: Arc::clone(self),
+        if receipts > 0 {
+            tags.in_hand.insert(tag, receipts);
         }
+        tags.received = tags.received.max(tag);
+        drop(tags);
+        if receipts == 0 {
+            self.settled.notify_one();
+        }
+        let of = Arc::clone(self);
+        (0..receipts).map(move |_| Delivered {
+            tag,
+            of: Arc::clone(&of),
+        })
     }
 
     /// Acknowledges what is settled, for ever.
@@ -97,7 +118,7 @@ impl Delivered {
     /// Lets it be acknowledged: its row is the work now, or it was stale.
     pub fn settle(self) {
         let mut tags = self.of.tags.lock().unwrap_or_else(PoisonError::into_inner);
-        tags.in_hand.remove(&self.tag);
+        tags.settle(self.tag);
         drop(tags);
         self.of.settled.notify_one();
     }
@@ -110,18 +131,19 @@ mod tests {
     #[test]
     fn nothing_is_acknowledged_past_what_is_in_hand() {
         let mut tags = Tags {
-            in_hand: BTreeSet::from([1, 2, 3]),
+            in_hand: BTreeMap::from([(1, 1), (2, 2), (3, 1)]),
             received: 3,
             acknowledged: 0,
         };
         assert_eq!(tags.due(), None);
-        tags.in_hand.remove(&2);
-        assert_eq!(tags.due(), None, "the first is in hand");
-        tags.in_hand.remove(&1);
+        tags.settle(2);
+        tags.settle(1);
+        assert_eq!(tags.due(), Some(1), "one receipt of the second is in hand");
+        tags.settle(2);
         assert_eq!(tags.due(), Some(2));
         tags.acknowledged = 2;
         assert_eq!(tags.due(), None);
-        tags.in_hand.remove(&3);
+        tags.settle(3);
         assert_eq!(tags.due(), Some(3));
     }
 }

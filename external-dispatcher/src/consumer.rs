@@ -12,7 +12,7 @@ use lapin::message::Delivery;
 use lapin::options::{BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, Consumer};
-use shared::handoff::{self, Message, PATIENCE};
+use shared::handoff::{self, Handed, PATIENCE};
 use tokio::time::{Instant, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -21,7 +21,7 @@ use crate::dispatch::Dispatcher;
 
 /// How often the watchdog looks.
 const WATCH: Duration = Duration::from_secs(5);
-/// Deliveries that are batched into one read of the database.
+/// Deliveries that are taken at once.
 const CHUNK: usize = 64;
 
 /// Whether a destination's queue is being read.
@@ -95,9 +95,9 @@ async fn session(
             () = stop.cancelled() => break Ok(()),
             chunk = deliveries.next() => {
                 let Some(chunk) = chunk else { break Err(gone()) };
-                let (messages, failed) = read(chunk, &acknowledgements);
-                if !messages.is_empty()
-                    && let Err(error) = dispatcher.take(messages, stop).await
+                let (handed, failed) = read(chunk, &acknowledgements);
+                if !handed.is_empty()
+                    && let Err(error) = dispatcher.take(handed, stop).await
                 {
                     break Err(std::io::Error::other(error.to_string()).into());
                 }
@@ -143,22 +143,20 @@ fn gone() -> lapin::Error {
 fn read(
     chunk: Vec<Result<Delivery, lapin::Error>>,
     acknowledgements: &Arc<Acknowledgements>,
-) -> (Vec<(Message, Delivered)>, Option<lapin::Error>) {
-    let mut messages = Vec::with_capacity(chunk.len());
+) -> (Vec<(Handed, Delivered)>, Option<lapin::Error>) {
+    let mut handed = Vec::with_capacity(chunk.len());
     for delivery in chunk {
         let delivery = match delivery {
             Ok(delivery) => delivery,
-            Err(error) => return (messages, Some(error)),
+            Err(error) => return (handed, Some(error)),
         };
-        let delivered = acknowledgements.received(delivery.delivery_tag);
-        match Message::decode(&delivery.data, &delivery.properties) {
-            Ok(message) => messages.push((message, delivered)),
-            Err(error) => {
-                tracing::error!(%error, "acknowledged unread");
-                metrics::counter!("chekhov_unreadable_messages_total").increment(1);
-                delivered.settle();
-            }
-        }
+        let receipts = handoff::decode(&delivery.data, &delivery.properties).unwrap_or_else(|error| {
+            tracing::error!(%error, "acknowledged unread");
+            metrics::counter!("chekhov_unreadable_messages_total").increment(1);
+            Vec::new()
+        });
+        let parts = acknowledgements.received(delivery.delivery_tag, receipts.len());
+        handed.extend(receipts.into_iter().zip(parts));
     }
-    (messages, None)
+    (handed, None)
 }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::handoff::Message;
+use shared::handoff::Handed;
 use shared::life::{Heart, Holdings};
 use shared::pipeline::{Pipeline, Subject};
 use shared::stage::next::{self, Holder, Kept};
@@ -29,6 +29,8 @@ use crate::gate::{Gate, Turns};
 
 /// How often a dispatcher whose heartbeats fail looks whether they do still.
 const WEAK: Duration = Duration::from_millis(200);
+/// Receipts of one read of the database.
+const CHUNK: usize = 64;
 
 /// Dispatches the receipts of one destination.
 pub struct Dispatcher {
@@ -65,25 +67,39 @@ impl Dispatcher {
         &self.gate
     }
 
-    /// Reads the receipts of `messages` at once, then starts each when the gate lets it.
+    /// Starts each of `handed` when the gate lets it.
     ///
     /// # Errors
     /// When the database does not answer: unacknowledged, the deliveries go back with their connection.
     pub async fn take(
         self: &Arc<Self>,
-        messages: Vec<(Message, Delivered)>,
+        mut handed: Vec<(Handed, Delivered)>,
         stop: &CancellationToken,
     ) -> Result<(), StoreError> {
-        let ids: Vec<_> = messages.iter().map(|(message, _)| message.id).collect();
+        while !handed.is_empty() {
+            let rest = handed.split_off(handed.len().min(CHUNK));
+            self.begin(handed, stop).await?;
+            handed = rest;
+        }
+        Ok(())
+    }
+
+    /// Reads some at once, then starts each.
+    async fn begin(
+        self: &Arc<Self>,
+        handed: Vec<(Handed, Delivered)>,
+        stop: &CancellationToken,
+    ) -> Result<(), StoreError> {
+        let ids: Vec<_> = handed.iter().map(|(receipt, _)| receipt.id).collect();
         let works = load::works(&self.pool, &ids).await?;
         let mut works: HashMap<_, _> = works.into_iter().map(|work| (work.hold.id, work)).collect();
-        for (message, delivery) in messages {
+        for (receipt, delivery) in handed {
             // A stale message must leave the row to the live one that may follow it.
-            let live = |work: &Work| work.hold.epoch == message.epoch && work.hold.owner.is_nil();
+            let live = |work: &Work| work.hold.epoch == receipt.epoch && work.hold.owner.is_nil();
             let Some(work) = works
-                .get(&message.id)
+                .get(&receipt.id)
                 .is_some_and(live)
-                .then(|| works.remove(&message.id))
+                .then(|| works.remove(&receipt.id))
                 .flatten()
             else {
                 stale(delivery);
@@ -103,14 +119,14 @@ impl Dispatcher {
             };
             let dispatcher = Arc::clone(self);
             self.tracker
-                .spawn(async move { dispatcher.dispatch(message, delivery, work, place).await });
+                .spawn(async move { dispatcher.dispatch(receipt, delivery, work, place).await });
         }
         Ok(())
     }
 
     async fn dispatch(
         &self,
-        message: Message,
+        handed: Handed,
         delivery: Delivered,
         mut work: Work,
         _place: Option<OwnedSemaphorePermit>,
@@ -118,13 +134,13 @@ impl Dispatcher {
         let span = info_span!(
             target: "chekhov", "process", otel.name = %format_args!("process {}", self.queue), otel.kind = "consumer",
             messaging.system = "rabbitmq", messaging.operation.name = "process", messaging.operation.type = "process",
-            messaging.destination.name = %self.queue, messaging.message.id = %format_args!("{}:{}", message.id, message.epoch),
-            receipt.id = %message.id,
+            messaging.destination.name = %self.queue, messaging.message.id = %format_args!("{}:{}", handed.id, handed.epoch),
+            receipt.id = %handed.id,
         );
-        let _holding = self.holdings.hold(message.id);
-        message.trace.adopt(&span);
-        message.trace.link(&span);
-        let trace = message.trace.of(&span);
+        let _holding = self.holdings.hold(handed.id);
+        handed.trace.adopt(&span);
+        handed.trace.link(&span);
+        let trace = handed.trace.of(&span);
         async {
             let pipeline = self.versions.get(&work.pipeline).await;
             // What cannot be stored with the claim is stored by the attempt.

@@ -18,6 +18,8 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 
 /// How far ahead a dispatcher prefetches.
 const AHEAD: Duration = Duration::from_secs(2);
+/// So many messages may be prefetched of which each may hand off several receipts.
+const FEW: usize = 32;
 /// Limiters start with a full burst after each restart: so the burst is kept this short.
 const BURST: Duration = Duration::from_millis(10);
 
@@ -48,10 +50,11 @@ impl Gate {
         let admitted = destination.rate.map_or(u128::MAX, |rate| {
             u128::from(rate.calls) * AHEAD.as_millis() / rate.per.as_millis()
         });
-        let prefetch = usize::try_from(admitted)
+        // Not fewer than keep a dispatcher busy when each message hands off one receipt.
+        let receipts = usize::try_from(admitted)
             .unwrap_or(usize::MAX)
-            .clamp(1, destination.concurrency * 2)
-            .min(300);
+            .clamp(1, destination.concurrency * 2);
+        let prefetch = receipts.div_ceil(destination.message()).max(receipts.min(FEW)).min(300);
         Self {
             limiter,
             clock: DefaultClock::default(),

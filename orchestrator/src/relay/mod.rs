@@ -6,6 +6,7 @@
 //! An owner whose receipt comes to an external stage queues it itself, with its step, while nothing else waits for the
 //! destination ([`HandOff`]); everything else is queued by the relays.
 
+mod bunch;
 mod hand_off;
 mod publisher;
 
@@ -17,14 +18,14 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::configuration::Configuration;
+use shared::configuration::{Configuration, Destination};
 use shared::handoff;
 use shared::store::{StoreError, relay};
 use sqlx::PgPool;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use publisher::Publication;
+use publisher::{Publication, Queue};
 
 /// How often a relay looks for timers that became due. Receipts of its own wake it earlier.
 const ROUND: Duration = Duration::from_secs(1);
@@ -52,10 +53,12 @@ pub fn start(
         .iter()
         .map(|(name, destination)| (name.clone(), destination.max_queued))
         .collect();
-    let queues = bounds
-        .keys()
-        .map(|name| (name.clone(), handoff::queue(&prefix, name)))
-        .collect();
+    let queue = |(name, destination): (&String, &Destination)| Queue {
+        destination: name.clone(),
+        name: handoff::queue(&prefix, name),
+        message: destination.message(),
+    };
+    let queues = configuration.destination.iter().map(queue).collect();
     let (publications, inbox) = mpsc::channel(INBOX);
     let broker = Arc::new(Broker::default());
     let url = configuration.rabbitmq.url.clone();

@@ -14,13 +14,15 @@ use lapin::message::BasicReturnMessage;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{Channel, Confirmation, Event};
 use shared::configuration::Secret;
-use shared::handoff::{self, Message, PATIENCE};
+use shared::handoff::{self, Handed, PATIENCE};
 use shared::store::relay::Queued;
 use shared::telemetry::TraceContext;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::info_span;
+use tracing::{Span, info_span};
+
+use super::bunch::{Bunch, bunches};
 
 /// The most publishes without a confirm.
 const WINDOW: usize = 500;
@@ -34,6 +36,16 @@ pub struct Publication {
     pub destination: String,
     /// What the message says.
     pub receipt: Queued,
+}
+
+/// A destination's queue.
+pub struct Queue {
+    /// Whose it is.
+    pub destination: String,
+    /// Its name.
+    pub name: String,
+    /// The most receipts of one message.
+    pub message: usize,
 }
 
 /// What is known of the broker.
@@ -84,7 +96,7 @@ impl Broker {
 /// Publishes until the inbox closes; on `stop` what is left is left to the healer.
 pub async fn run(
     url: Secret,
-    queues: Vec<(String, String)>,
+    queues: Vec<Queue>,
     mut inbox: mpsc::Receiver<Publication>,
     broker: Arc<Broker>,
     stop: CancellationToken,
@@ -110,7 +122,7 @@ pub async fn run(
 
 async fn session(
     url: &Secret,
-    queues: &[(String, String)],
+    queues: &[Queue],
     inbox: &mut mpsc::Receiver<Publication>,
     unconfirmed: &mut VecDeque<Publication>,
     broker: &Broker,
@@ -125,7 +137,7 @@ async fn session(
     tracing::info!("publishing");
 
     let mut again = std::mem::take(unconfirmed);
-    let mut sent: BTreeMap<u64, Publication> = BTreeMap::new();
+    let mut sent: BTreeMap<u64, Bunch> = BTreeMap::new();
     let mut number = 0;
     let mut confirms = FuturesUnordered::new();
     let mut heard = Instant::now();
@@ -160,7 +172,7 @@ async fn session(
                         if let Err(error) = gauge(&channel, queues, broker).await { break Err(error) }
                         again.extend(read(&returned, queues));
                     }
-                    Ok(Confirmation::Nack(None)) => again.extend(sent.remove(&n)),
+                    Ok(Confirmation::Nack(None)) => again.extend(sent.remove(&n).into_iter().flatten()),
                     Err(error) => break Err(error),
                 }
             }
@@ -170,13 +182,13 @@ async fn session(
                     heard = Instant::now();
                 }
                 // One after the other with nothing between: the connection's thread is woken for all of them together.
-                let mut publications = publications.into_iter();
+                let mut bunches = bunches(publications, queues).into_iter();
                 let mut failed = None;
-                for publication in publications.by_ref() {
+                for bunch in bunches.by_ref() {
                     number += 1;
                     let n = number;
-                    let published = timeout(PATIENCE, publish(&channel, queues, &publication)).await;
-                    sent.insert(n, publication);
+                    let published = timeout(PATIENCE, publish(&channel, queues, &bunch)).await;
+                    sent.insert(n, bunch);
                     match published {
                         Ok(Ok(confirm)) => {
                             confirms.push(async move { (n, confirm.await) });
@@ -184,13 +196,13 @@ async fn session(
                         }
                         Ok(Err(error)) => failed = Some(error),
                         // Blocked before it said so: the frame goes out when it is unblocked, and once more from here.
-                        Err(_) if connection.status().blocked() => again.extend(sent.remove(&n)),
+                        Err(_) if connection.status().blocked() => again.extend(sent.remove(&n).into_iter().flatten()),
                         Err(_) => failed = Some(handoff::timed_out()),
                     }
                     break;
                 }
                 // The rest waits until this connection is unblocked, or for the next one.
-                again.extend(publications);
+                again.extend(bunches.flatten());
                 if let Some(error) = failed { break Err(error) }
             }
             _ = tick.tick(), if !blocked => {
@@ -202,27 +214,28 @@ async fn session(
         }
     };
     // Whatever was not confirmed goes out again on the next connection.
-    unconfirmed.extend(sent.into_values());
+    unconfirmed.extend(sent.into_values().flatten());
     unconfirmed.extend(again);
     let _ = timeout(Duration::from_secs(1), connection.close(200, "bye".into())).await;
     result
 }
 
-/// A returned message, to be published again.
-fn read(returned: &BasicReturnMessage, queues: &[(String, String)]) -> Option<Publication> {
-    let message = Message::decode(&returned.data, &returned.properties).ok()?;
-    let (destination, _) = queues
-        .iter()
-        .find(|(_, queue)| *queue == returned.routing_key.as_str())?;
-    Some(Publication {
-        destination: destination.clone(),
+/// What a returned message handed off, to be published again.
+fn read(returned: &BasicReturnMessage, queues: &[Queue]) -> Vec<Publication> {
+    let Some(queue) = queues.iter().find(|queue| queue.name == returned.routing_key.as_str()) else {
+        return Vec::new();
+    };
+    let receipts = handoff::decode(&returned.data, &returned.properties).unwrap_or_default();
+    let publication = |handed: Handed| Publication {
+        destination: queue.destination.clone(),
         receipt: Queued {
-            id: message.id,
-            epoch: message.epoch,
-            traceparent: message.trace.traceparent,
-            tracestate: message.trace.tracestate,
+            id: handed.id,
+            epoch: handed.epoch,
+            traceparent: handed.trace.traceparent,
+            tracestate: handed.trace.tracestate,
         },
-    })
+    };
+    receipts.into_iter().map(publication).collect()
 }
 
 /// What is to be published next, at most `room`; empty once the inbox is closed.
@@ -239,45 +252,50 @@ async fn next(
     publications
 }
 
-async fn publish(
-    channel: &Channel,
-    queues: &[(String, String)],
-    publication: &Publication,
-) -> Result<lapin::PublisherConfirm, lapin::Error> {
+async fn publish(channel: &Channel, queues: &[Queue], bunch: &Bunch) -> Result<lapin::PublisherConfirm, lapin::Error> {
     let queue = queues
         .iter()
-        .find(|(name, _)| *name == publication.destination)
-        .map(|(_, queue)| queue.as_str())
+        .find(|queue| queue.destination == bunch.destination)
+        .map(|queue| queue.name.as_str())
         .unwrap_or_default();
-    let intake = TraceContext {
-        traceparent: publication.receipt.traceparent.clone(),
-        tracestate: publication.receipt.tracestate.clone(),
-    };
-    let span = info_span!(
-        target: "chekhov", "publish", otel.name = %format_args!("publish {queue}"), otel.kind = "producer",
-        messaging.system = "rabbitmq", messaging.operation.name = "publish", messaging.operation.type = "send",
-        messaging.destination.name = queue, receipt.id = %publication.receipt.id,
-    );
-    intake.adopt(&span);
-    let message = Message {
-        id: publication.receipt.id,
-        epoch: publication.receipt.epoch,
-        trace: intake.of(&span),
-    };
-    let (body, properties) = message.encode();
+    // Each receipt's trace has its own.
+    let (spans, handed): (Vec<_>, Vec<_>) = bunch.receipts.iter().map(|receipt| hand(receipt, queue)).unzip();
+    let (body, properties) = handoff::encode(&handed).map_err(std::io::Error::other)?;
     let options = BasicPublishOptions {
         mandatory: true,
         ..BasicPublishOptions::default()
     };
-    channel
+    let published = channel
         .basic_publish("".into(), queue.into(), options, &body, properties)
-        .await
+        .await;
+    drop(spans);
+    published
+}
+
+/// A receipt as its message says it, with the span of its publishing.
+fn hand(receipt: &Queued, queue: &str) -> (Span, Handed) {
+    let intake = TraceContext {
+        traceparent: receipt.traceparent.clone(),
+        tracestate: receipt.tracestate.clone(),
+    };
+    let span = info_span!(
+        target: "chekhov", "publish", otel.name = %format_args!("publish {queue}"), otel.kind = "producer",
+        messaging.system = "rabbitmq", messaging.operation.name = "publish", messaging.operation.type = "send",
+        messaging.destination.name = queue, receipt.id = %receipt.id,
+    );
+    intake.adopt(&span);
+    let handed = Handed {
+        id: receipt.id,
+        epoch: receipt.epoch,
+        trace: intake.of(&span),
+    };
+    (span, handed)
 }
 
 /// Declares every queue, which also tells how much is ready in it.
-async fn gauge(channel: &Channel, queues: &[(String, String)], broker: &Broker) -> Result<(), lapin::Error> {
-    for (destination, queue) in queues {
-        let ready = handoff::declare(channel, queue).await?;
+async fn gauge(channel: &Channel, queues: &[Queue], broker: &Broker) -> Result<(), lapin::Error> {
+    for Queue { destination, name, .. } in queues {
+        let ready = handoff::declare(channel, name).await?;
         metrics::gauge!("chekhov_ready_messages", "destination" => destination.clone()).set(f64::from(ready));
         broker
             .ready

@@ -73,6 +73,19 @@ impl Destination {
         mistakes
     }
 
+    /// The most receipts that one message hands off: what may be sent within a tenth of a second, and no more than a
+    /// quarter of what a dispatcher may have in flight, so that several share a backlog evenly.
+    #[must_use]
+    pub fn message(&self) -> usize {
+        let admitted = self.rate.map_or(u128::MAX, |rate| {
+            u128::from(rate.calls) * TENTH.as_millis() / rate.per.as_millis().max(1)
+        });
+        usize::try_from(admitted)
+            .unwrap_or(usize::MAX)
+            .min(self.concurrency / 4)
+            .clamp(1, MOST)
+    }
+
     /// When a queued receipt's message is taken for lost: longer than a delivery is ever held by a dispatcher.
     #[must_use]
     pub fn lost_after(&self) -> Duration {
@@ -81,6 +94,10 @@ impl Destination {
             .unwrap_or_else(|| Duration::from_mins(1).max(self.timeout * 4).max(interval * 3))
     }
 }
+
+const TENTH: Duration = Duration::from_millis(100);
+/// The most receipts of any message: the broker's share is small by then.
+const MOST: usize = 32;
 
 fn url(text: &str) -> Vec<Mistake> {
     match reqwest::Url::parse(text) {

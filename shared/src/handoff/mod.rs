@@ -1,8 +1,8 @@
-//! The hand-off: one quorum queue a destination, messages that carry an id, an epoch and a trace context.
+//! The hand-off: one quorum queue a destination, messages that carry ids, epochs and trace contexts.
 
 pub mod message;
 
-pub use message::{Message, Unreadable};
+pub use message::{Handed, Unreadable, decode, encode};
 
 use std::time::Duration;
 
