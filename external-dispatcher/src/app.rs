@@ -14,7 +14,7 @@ use shared::handoff;
 use shared::life::{self, Heart, Holdings};
 use shared::pipeline::{Pipeline, Source};
 use shared::stage::{Endpoints, Versions};
-use shared::store::{self, claim::DispatchBatch, group::Group, step::StepBatch};
+use shared::store::{self, group::Group};
 use shared::telemetry::metrics;
 use sqlx::PgPool;
 use tokio::net::TcpListener;
@@ -60,8 +60,8 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
     let beating = tokio::spawn(Arc::clone(&heart).beat(last.clone()));
     tokio::spawn(metrics::upkeep(handle.clone(), last.clone()));
     let tracker = TaskTracker::new();
-    let claims = Group::start(DispatchBatch(pool.clone()));
-    let steps = Group::start(StepBatch(pool.clone()));
+    let claims = Group::start(pool.clone());
+    let steps = Group::start(pool.clone());
     let holdings = Holdings::default();
     let every = configuration.heartbeat.dead_after;
     tokio::spawn(

@@ -95,7 +95,7 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
     tokio::spawn(metrics::upkeep(handle.clone(), last.clone()));
 
     let intake = Intake {
-        accept: Group::start(store::accept::AcceptBatch(pool.clone())),
+        accept: Group::start(pool.clone()),
         pool: pool.clone(),
         tokens: intake::auth::Tokens::new(&configuration.intake.tokens),
         runner: Arc::clone(&runner),

@@ -67,7 +67,7 @@ impl Runner {
         stop: CancellationToken,
     ) -> Self {
         Self {
-            steps: Group::start(StepBatch(pool.clone())),
+            steps: Group::start(pool.clone()),
             pool,
             heart,
             versions,

@@ -1,6 +1,6 @@
 //! Intake: a receipt, its key and its work in one batched INSERT.
 
-use sqlx::PgPool;
+use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -56,7 +56,8 @@ pub enum Accepted {
 }
 
 /// The writer of accepted receipts.
-pub struct AcceptBatch(pub PgPool);
+#[derive(Debug)]
+pub struct AcceptBatch;
 
 impl Batch for AcceptBatch {
     type Item = Accept;
@@ -68,7 +69,11 @@ impl Batch for AcceptBatch {
         (item.merchant.clone(), item.external_id.clone(), item.id)
     }
 
-    async fn commit(&self, items: &[Accept], _again: bool) -> Result<Vec<Accepted>, sqlx::Error> {
+    async fn commit(
+        connection: &mut PgConnection,
+        items: &[Accept],
+        _again: bool,
+    ) -> Result<Vec<Accepted>, sqlx::Error> {
         let ids: Vec<Uuid> = items.iter().map(|item| item.id).collect();
         let merchants: Vec<String> = items.iter().map(|item| item.merchant.clone()).collect();
         let external_ids: Vec<String> = items.iter().map(|item| item.external_id.clone()).collect();
@@ -116,7 +121,7 @@ impl Batch for AcceptBatch {
                 .collect::<Vec<_>>() as &[Option<Uuid>],
             &items.iter().map(|item| item.start == Start::FirstCall).collect::<Vec<_>>(),
         )
-        .fetch_all(&self.0)
+        .fetch_all(&mut *connection)
         .await?;
         if stored.len() == items.len() {
             return Ok(vec![Accepted::New; items.len()]);
@@ -131,7 +136,7 @@ impl Batch for AcceptBatch {
             &merchants,
             &external_ids,
         )
-        .fetch_all(&self.0)
+        .fetch_all(&mut *connection)
         .await?;
         if known.len() != items.len() {
             // Cannot be: keys are never deleted while somebody posts them. The batch runs again.

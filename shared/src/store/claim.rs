@@ -1,6 +1,6 @@
 //! Taking receipts for work: the epoch rises, an owner is set.
 
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::group::Batch;
@@ -67,7 +67,8 @@ pub struct Dispatch {
 }
 
 /// The writer of dispatchers' claims. Answers the hold, or `None` when the message was stale.
-pub struct DispatchBatch(pub PgPool);
+#[derive(Debug)]
+pub struct DispatchBatch;
 
 impl Batch for DispatchBatch {
     type Item = Dispatch;
@@ -79,7 +80,11 @@ impl Batch for DispatchBatch {
         item.id
     }
 
-    async fn commit(&self, items: &[Dispatch], again: bool) -> Result<Vec<Option<Hold>>, sqlx::Error> {
+    async fn commit(
+        connection: &mut PgConnection,
+        items: &[Dispatch],
+        again: bool,
+    ) -> Result<Vec<Option<Hold>>, sqlx::Error> {
         let mut claimed = sqlx::query_scalar!(
             r#"
             with held as materialized (
@@ -121,10 +126,10 @@ impl Batch for DispatchBatch {
             &items.iter().map(|item| item.send.as_ref().and_then(|send| send.body.clone())).collect::<Vec<_>>()
                 as &[Option<Vec<u8>>],
         )
-        .fetch_all(&self.0)
+        .fetch_all(&mut *connection)
         .await?;
         if again {
-            claimed.extend(already(&self.0, items).await?);
+            claimed.extend(already(connection, items).await?);
         }
         Ok(items
             .iter()
@@ -141,7 +146,7 @@ impl Batch for DispatchBatch {
 
 /// What an earlier try claimed whose answer was lost. A statement of its own: the one before may have waited for that very
 /// try to end, and still sees what was before it.
-async fn already(pool: &PgPool, items: &[Dispatch]) -> Result<Vec<Uuid>, sqlx::Error> {
+async fn already(connection: &mut PgConnection, items: &[Dispatch]) -> Result<Vec<Uuid>, sqlx::Error> {
     sqlx::query_scalar!(
         r#"
         select work.id from work join unnest($1::uuid[], $2::int[], $3::uuid[]) as given (id, epoch, owner) using (id)
@@ -151,7 +156,7 @@ async fn already(pool: &PgPool, items: &[Dispatch]) -> Result<Vec<Uuid>, sqlx::E
         &items.iter().map(|item| item.epoch).collect::<Vec<_>>(),
         &items.iter().map(|item| item.owner).collect::<Vec<_>>(),
     )
-    .fetch_all(pool)
+    .fetch_all(connection)
     .await
 }
 

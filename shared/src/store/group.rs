@@ -8,6 +8,8 @@
 use std::future::Future;
 use std::time::Duration;
 
+use sqlx::pool::PoolConnection;
+use sqlx::{PgConnection, PgPool, Postgres};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -21,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(35);
 const ROWS: usize = 256;
 
 /// One kind of statement that is committed in batches.
-pub trait Batch: Send + Sync + 'static {
+pub trait Batch: 'static {
     /// One row's input.
     type Item: Send + Sync + 'static;
     /// One row's answer.
@@ -37,7 +39,7 @@ pub trait Batch: Send + Sync + 'static {
     /// Commits `items` (distinct, ordered by key) in one transaction and answers in their order.
     /// `again`: an earlier try may have been committed.
     fn commit(
-        &self,
+        connection: &mut PgConnection,
         items: &[Self::Item],
         again: bool,
     ) -> impl Future<Output = Result<Vec<Self::Reply>, sqlx::Error>> + Send;
@@ -64,9 +66,9 @@ impl<B: Batch> Clone for Group<B> {
 impl<B: Batch> Group<B> {
     /// Starts the writer; it ends when the last handle is dropped.
     #[must_use]
-    pub fn start(batch: B) -> Self {
+    pub fn start(pool: PgPool) -> Self {
         let (entries, inbox) = mpsc::channel(4 * ROWS);
-        tokio::spawn(write(batch, inbox));
+        tokio::spawn(write::<B>(pool, inbox));
         Self { entries }
     }
 
@@ -82,7 +84,36 @@ impl<B: Batch> Group<B> {
     }
 }
 
-async fn write<B: Batch>(batch: B, mut inbox: mpsc::Receiver<Entry<B>>) {
+/// One connection that a writer keeps: the server process behind it has the writer's statements prepared and their tables at
+/// hand, which costs much less than a turn of each of the pool's. Asked of the pool again after an error.
+struct Line {
+    pool: PgPool,
+    connection: Option<PoolConnection<Postgres>>,
+}
+
+impl Line {
+    fn to(pool: PgPool) -> Self {
+        Self { pool, connection: None }
+    }
+
+    async fn commit<B: Batch>(&mut self, items: &[B::Item], again: bool) -> Result<Vec<B::Reply>, sqlx::Error> {
+        let mut connection = match self.connection.take() {
+            Some(kept) => kept,
+            None => self.pool.acquire().await?,
+        };
+        let committed = timeout(PATIENCE, B::commit(&mut connection, items, again))
+            .await
+            .unwrap_or(Err(sqlx::Error::PoolTimedOut));
+        match &committed {
+            Err(error) if Fate::of(error) == Fate::Unknown => drop(connection.detach()),
+            _ => self.connection = Some(connection),
+        }
+        committed
+    }
+}
+
+async fn write<B: Batch>(pool: PgPool, mut inbox: mpsc::Receiver<Entry<B>>) {
+    let mut line = Line::to(pool);
     let mut held: Vec<Entry<B>> = Vec::new();
     loop {
         let mut entries = std::mem::take(&mut held);
@@ -110,20 +141,21 @@ async fn write<B: Batch>(batch: B, mut inbox: mpsc::Receiver<Entry<B>>) {
         metrics::histogram!("chekhov_commit_rows", "statement" => B::NAME)
             .record(u32::try_from(distinct.len()).unwrap_or(u32::MAX));
         let (items, replies) = distinct.into_iter().unzip();
-        settle(&batch, items, replies).await;
+        settle::<B>(&mut line, items, replies).await;
     }
 }
 
-async fn settle<B: Batch>(batch: &B, items: Vec<B::Item>, replies: Vec<oneshot::Sender<Result<B::Reply, StoreError>>>) {
+async fn settle<B: Batch>(
+    line: &mut Line,
+    items: Vec<B::Item>,
+    replies: Vec<oneshot::Sender<Result<B::Reply, StoreError>>>,
+) {
     let mut parts = vec![(items, replies)];
     while let Some((mut items, mut replies)) = parts.pop() {
         let mut again = false;
         let mut pause = Duration::from_millis(5);
         loop {
-            match timeout(PATIENCE, batch.commit(&items, again))
-                .await
-                .unwrap_or(Err(sqlx::Error::PoolTimedOut))
-            {
+            match line.commit::<B>(&items, again).await {
                 Ok(answers) => {
                     for (reply, answer) in replies.into_iter().zip(answers) {
                         // A caller that no longer waits has been answered already.

@@ -11,7 +11,7 @@ use shared::store::Hold;
 
 #[sqlx::test(migrations = "../migrations")]
 async fn one_bad_row_harms_no_neighbour(pool: PgPool) {
-    let group = Group::start(AcceptBatch(pool.clone()));
+    let group = Group::<AcceptBatch>::start(pool.clone());
     let posts: Vec<_> = (0..40)
         .map(|n| {
             let mut item = given(&format!("r{n}"), Start::Waiting);
@@ -32,7 +32,7 @@ async fn one_bad_row_harms_no_neighbour(pool: PgPool) {
 
 #[sqlx::test(migrations = "../migrations")]
 async fn two_steps_of_one_receipt_are_two_batches(pool: PgPool) {
-    let group = Group::start(StepBatch(pool.clone()));
+    let group = Group::<StepBatch>::start(pool.clone());
     let id = accept(&pool, Start::Owned(ME)).await;
     let hold = Hold {
         id,
@@ -51,8 +51,8 @@ async fn two_writers_of_the_same_rows_never_lock_each_other_for_good(pool: PgPoo
         ids.push(accept(&pool, Start::Owned(ME)).await);
     }
     let writers = [
-        Group::start(StepBatch(pool.clone())),
-        Group::start(StepBatch(pool.clone())),
+        Group::<StepBatch>::start(pool.clone()),
+        Group::<StepBatch>::start(pool.clone()),
     ];
     let mut steps = Vec::new();
     for (n, id) in ids.iter().chain(ids.iter().rev()).enumerate() {

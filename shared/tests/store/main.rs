@@ -39,13 +39,7 @@ fn given(external_id: &str, start: Start) -> Accept {
 async fn accept(pool: &PgPool, start: Start) -> Uuid {
     let item = given(&Uuid::now_v7().to_string(), start);
     let id = item.id;
-    assert_eq!(
-        AcceptBatch(pool.clone())
-            .commit(&[item], false)
-            .await
-            .expect("the database answers"),
-        [Accepted::New]
-    );
+    assert_eq!(committed::<AcceptBatch>(pool, &[item], false).await, [Accepted::New]);
     id
 }
 
@@ -76,12 +70,14 @@ fn step(hold: Hold, to: To) -> Step {
     }
 }
 
+async fn committed<B: Batch>(pool: &PgPool, items: &[B::Item], again: bool) -> Vec<B::Reply> {
+    let mut connection = pool.acquire().await.expect("the database answers");
+    let committed = B::commit(&mut connection, items, again).await;
+    committed.expect("the database answers")
+}
+
 async fn moves(pool: &PgPool, step: Step) -> bool {
-    StepBatch(pool.clone())
-        .commit(&[step], false)
-        .await
-        .expect("the database answers")[0]
-        != Stepped::Stale
+    committed::<StepBatch>(pool, &[step], false).await[0] != Stepped::Stale
 }
 
 const ME: Uuid = Uuid::from_u128(1);
@@ -111,18 +107,13 @@ async fn queued(pool: &PgPool) -> relay::Put {
 }
 
 async fn claims(pool: &PgPool, id: Uuid, epoch: i32, send: Option<Send>) -> Option<Hold> {
-    DispatchBatch(pool.clone())
-        .commit(
-            &[Dispatch {
-                id,
-                epoch,
-                owner: ME,
-                send,
-            }],
-            false,
-        )
-        .await
-        .expect("the database answers")[0]
+    let dispatch = Dispatch {
+        id,
+        epoch,
+        owner: ME,
+        send,
+    };
+    committed::<DispatchBatch>(pool, &[dispatch], false).await[0]
 }
 
 fn call(outcome: &'static str, value: Option<&str>) -> Call {

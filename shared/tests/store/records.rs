@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use shared::store::accept::Start;
 use shared::store::claim::{Dispatch, DispatchBatch};
-use shared::store::group::{Batch, Group};
+use shared::store::group::Group;
 use shared::store::load::{self, Work};
 use shared::store::step::{Call, StepBatch, Stepped, To};
 use shared::store::{heal, relay};
 use sqlx::PgPool;
 use time::OffsetDateTime;
 
-use super::{FISCAL, ME, accept, call, claims, held, moves, queued, send, state, step, work};
+use super::{FISCAL, ME, accept, call, claims, committed, held, moves, queued, send, state, step, work};
 
 #[sqlx::test(migrations = "../migrations")]
 async fn a_claim_of_unknown_fate_is_found_again(pool: PgPool) {
@@ -22,24 +22,22 @@ async fn a_claim_of_unknown_fate_is_found_again(pool: PgPool) {
         owner: ME,
         send: None,
     };
-    let batch = DispatchBatch(pool.clone());
-    let first = batch.commit(std::slice::from_ref(&item), false).await.unwrap();
-    assert_eq!(batch.commit(&[item], true).await.unwrap(), first);
+    let first = committed::<DispatchBatch>(&pool, std::slice::from_ref(&item), false).await;
+    assert_eq!(committed::<DispatchBatch>(&pool, &[item], true).await, first);
 }
 
 #[sqlx::test(migrations = "../migrations")]
 async fn a_step_of_unknown_fate_is_found_again_and_stands_once(pool: PgPool) {
-    let batch = shared::store::step::StepBatch(pool.clone());
     for to in [To::Own, To::WaitCall(Duration::ZERO), To::Park, To::Registered] {
         let id = accept(&pool, Start::Owned(ME)).await;
         let mut step = step(held(id, 1), to);
         step.calls = vec![call("success", Some("{}"))];
         step.result = Some("{}".to_owned());
         assert_eq!(
-            batch.commit(std::slice::from_ref(&step), false).await.unwrap(),
+            committed::<StepBatch>(&pool, std::slice::from_ref(&step), false).await,
             [Stepped::Moved]
         );
-        assert_eq!(batch.commit(&[step], true).await.unwrap(), [Stepped::Moved]);
+        assert_eq!(committed::<StepBatch>(&pool, &[step], true).await, [Stepped::Moved]);
         let calls = shared::store::read::history(&pool, id, OffsetDateTime::now_utc())
             .await
             .unwrap();
@@ -58,11 +56,10 @@ async fn a_hand_off_of_unknown_fate_is_found_again_and_counted_once(pool: PgPool
     relay::queue(&pool, FISCAL, 1, 1, &mut relay::Walk::default())
         .await
         .unwrap();
-    let batch = shared::store::step::StepBatch(pool.clone());
     let id = accept(&pool, Start::Owned(ME)).await;
     let step = step(held(id, 1), To::Queue(10));
     for again in [false, true] {
-        let stepped = batch.commit(std::slice::from_ref(&step), again).await.unwrap();
+        let stepped = committed::<StepBatch>(&pool, std::slice::from_ref(&step), again).await;
         assert_eq!(stepped, [Stepped::Queued], "again: {again}");
         assert_eq!(relay::depth(&pool, FISCAL).await.unwrap(), 1);
     }
@@ -84,7 +81,7 @@ async fn what_was_answered_is_kept_though_the_step_came_too_late(pool: PgPool) {
 
 #[sqlx::test(migrations = "../migrations")]
 async fn a_step_that_cannot_be_stored_parks_its_receipt_where_it_stood(pool: PgPool) {
-    let group = Group::start(StepBatch(pool.clone()));
+    let group = Group::<StepBatch>::start(pool.clone());
     let message = queued(&pool).await;
     let hold = claims(&pool, message.id, message.epoch, Some(send())).await.unwrap();
     let before = Work {

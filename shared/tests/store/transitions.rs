@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use shared::store::accept::{AcceptBatch, Accepted, Start};
-use shared::store::group::Batch;
 use shared::store::step::{Standing, StepBatch, Stepped, To};
 use shared::store::{Hold, claim, load, operate, relay};
 use sqlx::PgPool;
 use time::OffsetDateTime;
 
-use super::{FISCAL, ME, OTHER, accept, claims, given, held, moves, queued, send, state, step, work};
+use super::{FISCAL, ME, OTHER, accept, claims, committed, given, held, moves, queued, send, state, step, work};
 
 #[sqlx::test(migrations = "../migrations")]
 async fn intake_gives_a_receipt_to_its_orchestrator_or_to_any(pool: PgPool) {
@@ -22,16 +21,18 @@ async fn intake_gives_a_receipt_to_its_orchestrator_or_to_any(pool: PgPool) {
 
 #[sqlx::test(migrations = "../migrations")]
 async fn the_same_key_is_accepted_once(pool: PgPool) {
-    let batch = AcceptBatch(pool.clone());
     let (first, mut twin) = (given("a", Start::Waiting), given("a", Start::Waiting));
     let id = first.id;
-    assert_eq!(batch.commit(&[first], false).await.unwrap(), [Accepted::New]);
+    assert_eq!(committed::<AcceptBatch>(&pool, &[first], false).await, [Accepted::New]);
     assert_eq!(
-        batch.commit(std::slice::from_ref(&twin), false).await.unwrap(),
+        committed::<AcceptBatch>(&pool, std::slice::from_ref(&twin), false).await,
         [Accepted::Same(id)]
     );
     twin.content_hash = [8; 32];
-    assert_eq!(batch.commit(&[twin], false).await.unwrap(), [Accepted::Other(id)]);
+    assert_eq!(
+        committed::<AcceptBatch>(&pool, &[twin], false).await,
+        [Accepted::Other(id)]
+    );
 }
 
 #[sqlx::test(migrations = "../migrations")]
@@ -80,8 +81,8 @@ async fn an_owner_lets_go_once(pool: PgPool) {
 async fn an_owner_queues_its_receipt_while_there_is_room_and_nobody_waits(pool: PgPool) {
     let hand_off = async |to: To| {
         let id = accept(&pool, Start::Owned(ME)).await;
-        let stepped = StepBatch(pool.clone()).commit(&[step(held(id, 1), to)], false).await;
-        (stepped.unwrap()[0], state(&pool, id).await)
+        let stepped = committed::<StepBatch>(&pool, &[step(held(id, 1), to)], false).await;
+        (stepped[0], state(&pool, id).await)
     };
     assert_eq!(
         hand_off(To::Queue(2)).await,
@@ -181,7 +182,7 @@ async fn a_timer_is_queued_when_it_is_due_and_a_deadline_goes_first(pool: PgPool
     let mut urgent = given("urgent", Start::FirstCall);
     urgent.deadline = Some(OffsetDateTime::now_utc() + Duration::from_hours(1));
     let id = urgent.id;
-    AcceptBatch(pool.clone()).commit(&[urgent], false).await.unwrap();
+    committed::<AcceptBatch>(&pool, &[urgent], false).await;
     let first = relay::queue(&pool, FISCAL, 100, 1, &mut relay::Walk::default())
         .await
         .unwrap();
@@ -300,7 +301,7 @@ async fn a_relay_that_walks_on_leaves_nobody_behind(pool: PgPool) {
     let mut urgent = given("urgent", Start::FirstCall);
     urgent.deadline = Some(OffsetDateTime::now_utc() + Duration::from_hours(1));
     expected.push(urgent.id);
-    AcceptBatch(pool.clone()).commit(&[urgent], false).await.unwrap();
+    committed::<AcceptBatch>(&pool, &[urgent], false).await;
     for _ in 0..2 {
         queued.extend(relay::queue(&pool, FISCAL, 100, 1, &mut walk).await.unwrap());
     }

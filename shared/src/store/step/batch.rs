@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use sqlx::PgPool;
+use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use super::{Step, Stepped, To};
@@ -11,7 +11,8 @@ use crate::store::group::Batch;
 use crate::store::millis;
 
 /// The writer of owners' steps.
-pub struct StepBatch(pub PgPool);
+#[derive(Debug)]
+pub struct StepBatch;
 
 impl To {
     fn state(&self) -> &'static str {
@@ -45,7 +46,7 @@ impl Batch for StepBatch {
         item.hold.id
     }
 
-    async fn commit(&self, items: &[Step], again: bool) -> Result<Vec<Stepped>, sqlx::Error> {
+    async fn commit(connection: &mut PgConnection, items: &[Step], again: bool) -> Result<Vec<Stepped>, sqlx::Error> {
         let calls = Rows::of(
             items
                 .iter()
@@ -56,9 +57,9 @@ impl Batch for StepBatch {
         if !again && !items.iter().any(|item| matches!(item.to, To::Queue(_))) {
             // One statement is its own transaction.
             ways = items.iter().map(|item| item.to.state()).collect();
-            held = advance(&mut *self.0.acquire().await?, items, &ways, &calls).await?;
+            held = advance(connection, items, &ways, &calls).await?;
         } else {
-            let mut transaction = self.0.begin().await?;
+            let mut transaction = connection.begin().await?;
             ways = self::ways(&mut transaction, items).await?;
             if again {
                 // It waits for an earlier try to end, and what that did can be seen only then, by statements of their own.
@@ -91,7 +92,7 @@ impl Batch for StepBatch {
 const QUEUE: &str = "queue";
 
 /// Where each step leads: those to be queued go as far as there is room, the rest waits.
-async fn ways(connection: &mut sqlx::PgConnection, items: &[Step]) -> Result<Vec<&'static str>, sqlx::Error> {
+async fn ways(connection: &mut PgConnection, items: &[Step]) -> Result<Vec<&'static str>, sqlx::Error> {
     let mut rooms: BTreeMap<&str, i64> = BTreeMap::new();
     for item in items {
         if let To::Queue(max_queued) = item.to
@@ -116,7 +117,7 @@ async fn ways(connection: &mut sqlx::PgConnection, items: &[Step]) -> Result<Vec
 
 /// How many may be queued for `destination` past everybody who waits: none while somebody waits for it, or while another
 /// holds the horizon's row. Locked until the transaction ends, so that the bound holds for all together.
-async fn room(connection: &mut sqlx::PgConnection, destination: &str, max_queued: i64) -> Result<i64, sqlx::Error> {
+async fn room(connection: &mut PgConnection, destination: &str, max_queued: i64) -> Result<i64, sqlx::Error> {
     let room = sqlx::query_scalar!(
         r#"
         with horizon as materialized (
@@ -137,7 +138,7 @@ async fn room(connection: &mut sqlx::PgConnection, destination: &str, max_queued
 
 /// Moves what is still its owner's (rows are locked in the batch's order, then found by their place), and appends every call, guarded by nothing; answers what was moved.
 async fn advance(
-    connection: &mut sqlx::PgConnection,
+    connection: &mut PgConnection,
     items: &[Step],
     ways: &[&'static str],
     calls: &Rows,
@@ -239,7 +240,7 @@ async fn advance(
 
 /// What is as its step leaves it already, by an earlier try whose answer was lost: anybody else would have raised the epoch.
 /// A statement of its own: the one before may have waited for that very try to end, and still sees what was before it.
-async fn already(connection: &mut sqlx::PgConnection, items: &[Step]) -> Result<Vec<(Uuid, Stepped)>, sqlx::Error> {
+async fn already(connection: &mut PgConnection, items: &[Step]) -> Result<Vec<(Uuid, Stepped)>, sqlx::Error> {
     let found = sqlx::query!(
         r#"
         with given as (
