@@ -6,7 +6,7 @@
     # 2026-11-23T12:00:00+03:00 -> 23.11.2026 12:00:00, in the zone of the sale
     timestamp: ($receipt.operation_time | "\(.[8:10]).\(.[5:7]).\(.[0:4]) \(.[11:19])"),
     receipt: {
-      client: ($receipt.customer | with_entries(select(.value != null))),
+      client: $receipt.customer,
       company: ($receipt.merchant | {inn, sno: .tax_system, payment_address}),
       items: [
         $receipt.items[]
