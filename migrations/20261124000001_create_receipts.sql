@@ -70,21 +70,13 @@ create index work_internal_due on work (internal_due_at) where internal_due_at i
 create index work_call_due on work (destination, call_due_at) where call_due_at is not null;
 create index work_first_call on work (destination, first_call_key, id) where first_call_key is not null;
 
--- What a stage came to: one row when it succeeds, another only after a reissue.
-create table results (
-    receipt uuid not null,
-    stage   text not null,
-    value   json not null,                      -- {request: value}
-    at      timestamptz not null default now()
-) partition by range (receipt);
-create index results_receipt on results (receipt);
-
--- Every HTTP call that was made: appended without a guard, so that no answer is ever dropped.
+-- Every HTTP call that was made: appended without a guard, so that no answer is ever dropped. The last call of a stage that
+-- succeeded also has what the stage came to, if its step was taken: a row of its own would cost as much again.
 create table calls (
     id            uuid not null,
     receipt       uuid not null,
     stage         text not null,
-    request       text not null,
+    request       text not null,                -- '': no call, for a stage that came to its result without one
     attempt       integer not null,
     call_id       text not null,
     started_at    timestamptz not null,
@@ -95,10 +87,10 @@ create table calls (
     retry_after_s integer,
     registers     boolean not null,
     registered    boolean not null,             -- its answer said that the receipt is registered
-    value         json                          -- of a call that registers and succeeded: read before any repeat
-) partition by range (started_at);
--- A process whose clock is far off must not lose a call: such rows land here.
-create table calls_default partition of calls default;
+    value         json,                         -- of a call that registers and succeeded: read before any repeat
+    result        json,                         -- {request: value} of the stage that it ended
+    stored_at     timestamptz not null default now()
+) partition by range (receipt);
 create index calls_receipt on calls (receipt);
 
 -- The bytes of a request that registers, stored before its first send and sent again unchanged.
@@ -159,18 +151,10 @@ begin
     perform pg_advisory_xact_lock(hashtext('chekhov partitions'));
     for n in -1 .. days loop
         day := date_trunc('day', now() at time zone 'UTC') at time zone 'UTC' + make_interval(days => n);
-        foreach parent in array array['receipts', 'results', 'sends', 'finished', 'calls'] loop
+        foreach parent in array array['receipts', 'sends', 'finished', 'calls'] loop
             part := parent || to_char(day at time zone 'UTC', '_YYYYMMDD');
             continue when to_regclass(part) is not null;
-            if parent = 'calls' then
-                execute format('create table %I (like %I including all)', part, parent);
-                -- What landed beside its day moves in, or the partition could not be attached.
-                execute format('with late as (delete from calls_default where started_at >= %L and started_at < %L returning *) '
-                    'insert into %I select * from late', day, day + interval '1 day', part);
-                execute format('alter table %I attach partition %I for values from (%L) to (%L)', parent, part, day, day + interval '1 day');
-            else
-                execute format('create table %I partition of %I for values from (%L) to (%L)', part, parent, uuid_from(day), uuid_from(day + interval '1 day'));
-            end if;
+            execute format('create table %I partition of %I for values from (%L) to (%L)', part, parent, uuid_from(day), uuid_from(day + interval '1 day'));
         end loop;
     end loop;
 end $$;

@@ -148,7 +148,7 @@ async fn view(intake: &Intake, caller: &Caller, id: Uuid) -> Result<Option<Recei
     for (stage, value) in read::results(&intake.pool, id).await? {
         results.insert(stage, RawValue::from_string(value).map_err(unreadable)?);
     }
-    let history = read::history(&intake.pool, id, receipt.accepted_at).await?;
+    let history = read::history(&intake.pool, id).await?;
     let pipeline = intake.versions.get(&receipt.pipeline).await.ok();
     let position = receipt.position.and_then(|position| usize::try_from(position).ok());
     let stage = position.and_then(|position| pipeline.as_ref()?.stages.get(position).map(|stage| stage.name.clone()));

@@ -1,9 +1,11 @@
 //! Rows of `calls`, column by column, as batches write them.
 
+use std::collections::HashSet;
+
 use sqlx::types::time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::step::Call;
+use super::step::{Call, Step};
 
 /// Calls of a batch: what an API answered is never dropped, whoever has the receipt by now.
 #[derive(Debug, Default)]
@@ -23,13 +25,30 @@ pub(super) struct Rows {
     pub registers: Vec<bool>,
     pub registered: Vec<bool>,
     pub values: Vec<Option<String>>,
+    pub results: Vec<Option<String>>,
 }
 
 impl Rows {
-    /// The calls of receipts.
-    pub fn of<'a>(calls: impl Iterator<Item = (Uuid, &'a Call)>) -> Self {
+    /// The calls of steps; the last of each has the result of its stage.
+    pub fn of<'a>(steps: impl Iterator<Item = &'a Step>) -> Self {
         let mut rows = Self::default();
-        for (receipt, call) in calls {
+        for step in steps {
+            rows.push(step.hold.id, &step.calls);
+            if let Some(result) = &step.result {
+                if step.calls.is_empty() {
+                    rows.push(step.hold.id, &[none(step)]);
+                }
+                if let Some(last) = rows.results.last_mut() {
+                    *last = Some(result.clone());
+                }
+            }
+        }
+        rows
+    }
+
+    fn push(&mut self, receipt: Uuid, calls: &[Call]) {
+        let rows = self;
+        for call in calls {
             rows.ids.push(call.id);
             rows.receipts.push(receipt);
             rows.stages.push(call.stage.clone());
@@ -46,8 +65,18 @@ impl Rows {
             rows.registers.push(call.registers);
             rows.registered.push(call.registered);
             rows.values.push(call.value.clone());
+            rows.results.push(None);
         }
-        rows
+    }
+
+    /// The same without the results of what was not moved.
+    pub fn kept(mut self, moved: &HashSet<Uuid>) -> Self {
+        for (receipt, result) in self.receipts.iter().zip(&mut self.results) {
+            if !moved.contains(receipt) {
+                *result = None;
+            }
+        }
+        self
     }
 
     /// Appends those that an earlier try of unknown fate has not.
@@ -58,13 +87,13 @@ impl Rows {
         sqlx::query!(
             r#"
             insert into calls (id, receipt, stage, request, attempt, call_id, started_at, duration_ms, outcome, status, error, retry_after_s,
-                               registers, registered, value)
+                               registers, registered, value, result)
             select id, receipt, stage, request, attempt, call_id, started_at, duration_ms, outcome, status, error, retry_after_s,
-                   registers, registered, value::json
+                   registers, registered, value::json, result::json
             from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::int[], $6::text[], $7::timestamptz[], $8::int[], $9::text[],
-                        $10::smallint[], $11::text[], $12::int[], $13::bool[], $14::bool[], $15::text[])
+                        $10::smallint[], $11::text[], $12::int[], $13::bool[], $14::bool[], $15::text[], $16::text[])
                 as made (id, receipt, stage, request, attempt, call_id, started_at, duration_ms, outcome, status, error, retry_after_s,
-                         registers, registered, value)
+                         registers, registered, value, result)
             where not exists (select from calls known where known.receipt = made.receipt and known.id = made.id)
             "#,
             &self.ids,
@@ -82,10 +111,31 @@ impl Rows {
             &self.registers,
             &self.registered,
             &self.values as &[Option<String>],
+            &self.results as &[Option<String>],
         )
         .execute(connection)
         .await?;
         Ok(())
+    }
+}
+
+/// What stands for the call of a stage that had nothing to call.
+fn none(step: &Step) -> Call {
+    Call {
+        id: Uuid::now_v7(),
+        stage: step.stage.clone(),
+        request: String::new(),
+        attempt: step.counters.attempt.max(1),
+        call_id: String::new(),
+        started_at: OffsetDateTime::now_utc(),
+        duration: std::time::Duration::ZERO,
+        outcome: "success",
+        status: None,
+        error: None,
+        retry_after_s: None,
+        registers: false,
+        registered: false,
+        value: None,
     }
 }
 

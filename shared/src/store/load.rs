@@ -75,8 +75,8 @@ pub async fn works(pool: &PgPool, ids: &[Uuid]) -> Result<Vec<Work>, StoreError>
     let mut results: HashMap<Uuid, Vec<(String, String)>> = HashMap::new();
     if !later.is_empty() {
         let found = sqlx::query!(
-            r#"select receipt, stage, value::text as "value!" from results
-               where receipt = any($1) and receipt between $2 and $3 order by at"#,
+            r#"select receipt, stage, result::text as "value!" from calls
+               where receipt = any($1) and receipt between $2 and $3 and result is not null order by stored_at"#,
             &later,
             first,
             last,

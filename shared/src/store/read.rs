@@ -124,7 +124,7 @@ pub async fn state(pool: &PgPool, id: Uuid) -> Result<Option<String>, StoreError
 /// When the database does not answer.
 pub async fn results(pool: &PgPool, id: Uuid) -> Result<Vec<(String, String)>, StoreError> {
     Ok(sqlx::query!(
-        r#"select stage, value::text as "value!" from results where receipt = $1 order by at"#,
+        r#"select stage, result::text as "value!" from calls where receipt = $1 and result is not null order by stored_at"#,
         id
     )
     .fetch_all(pool)
@@ -134,19 +134,18 @@ pub async fn results(pool: &PgPool, id: Uuid) -> Result<Vec<(String, String)>, S
     .collect())
 }
 
-/// Its calls, oldest first, at most a thousand. `since`: when it was accepted, so that older partitions stay untouched.
+/// Its calls, oldest first, at most a thousand.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn history(pool: &PgPool, id: Uuid, since: OffsetDateTime) -> Result<Vec<PastCall>, StoreError> {
+pub async fn history(pool: &PgPool, id: Uuid) -> Result<Vec<PastCall>, StoreError> {
     Ok(sqlx::query_as!(
         PastCall,
         r#"
         select stage, request, attempt, call_id, started_at, duration_ms, outcome, status, error, retry_after_s
-        from calls where receipt = $1 and started_at >= $2::timestamptz - interval '1 day' order by started_at limit 1000
+        from calls where receipt = $1 and request <> '' order by started_at limit 1000
         "#,
-        id,
-        since
+        id
     )
     .fetch_all(pool)
     .await?)

@@ -6,10 +6,9 @@ use shared::store::accept::Start;
 use shared::store::claim::{Dispatch, DispatchBatch};
 use shared::store::group::Group;
 use shared::store::load::{self, Work};
-use shared::store::step::{Call, StepBatch, Stepped, To};
+use shared::store::step::{StepBatch, Stepped, To};
 use shared::store::{heal, relay};
 use sqlx::PgPool;
-use time::OffsetDateTime;
 
 use super::{FISCAL, ME, accept, call, claims, committed, held, moves, queued, send, state, step, work};
 
@@ -38,16 +37,10 @@ async fn a_step_of_unknown_fate_is_found_again_and_stands_once(pool: PgPool) {
             [Stepped::Moved]
         );
         assert_eq!(committed::<StepBatch>(&pool, &[step], true).await, [Stepped::Moved]);
-        let calls = shared::store::read::history(&pool, id, OffsetDateTime::now_utc())
-            .await
-            .unwrap();
+        let calls = shared::store::read::history(&pool, id).await.unwrap();
         assert_eq!(calls.len(), 1);
-        let results: i64 = sqlx::query_scalar("select count(*) from results where receipt = $1")
-            .bind(id)
-            .fetch_one(&pool)
-            .await
-            .unwrap();
-        assert_eq!(results, 1);
+        let results = shared::store::read::results(&pool, id).await.unwrap();
+        assert_eq!(results, [("register".to_owned(), "{}".to_owned())]);
     }
 }
 
@@ -99,9 +92,7 @@ async fn a_step_that_cannot_be_stored_parks_its_receipt_where_it_stood(pool: PgP
     let after = work(&pool, message.id).await.unwrap();
     assert_eq!(after.position, before.position);
     assert!(after.standing.unresolved, "it was sent");
-    let calls = shared::store::read::history(&pool, message.id, OffsetDateTime::now_utc())
-        .await
-        .unwrap();
+    let calls = shared::store::read::history(&pool, message.id).await.unwrap();
     assert_eq!(calls.len(), 1, "that it was called is on record");
 }
 
@@ -114,26 +105,20 @@ async fn a_reason_may_hold_what_postgresql_cannot(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = "../migrations")]
-async fn calls_that_landed_beside_their_day_move_in_when_it_is_made(pool: PgPool) {
+async fn a_result_stands_where_its_step_was_taken_and_needs_no_call(pool: PgPool) {
     let id = accept(&pool, Start::Owned(ME)).await;
-    let mut late = step(held(id, 1), To::Own);
-    late.calls = vec![Call {
-        started_at: OffsetDateTime::now_utc() + Duration::from_hours(24 * 10),
-        ..call("success", Some("{}"))
-    }];
-    assert!(moves(&pool, late).await);
-    let in_default = async || {
-        sqlx::query_scalar::<_, i64>("select count(*) from calls_default")
-            .fetch_one(&pool)
-            .await
-            .unwrap()
-    };
-    assert_eq!(in_default().await, 1);
-    sqlx::query("select create_partitions(12)")
-        .execute(&pool)
-        .await
-        .unwrap();
-    assert_eq!(in_default().await, 0);
-    let record = load::record(&pool, id, "c1").await.unwrap();
-    assert_eq!(record.value.as_deref(), Some("{}"));
+    let mut step = step(held(id, 1), To::Own);
+    (step.result, step.calls) = (Some(r#"{"n": 1}"#.to_owned()), Vec::new());
+    assert!(moves(&pool, step.clone()).await);
+    step.calls = vec![call("success", None)];
+    assert!(!moves(&pool, step).await, "the position is another now");
+
+    let results = shared::store::read::results(&pool, id).await.unwrap();
+    assert_eq!(results, [("validate".to_owned(), r#"{"n": 1}"#.to_owned())]);
+    let calls = shared::store::read::history(&pool, id).await.unwrap();
+    assert_eq!(
+        calls.len(),
+        1,
+        "the late step's call is on record, and no other was made"
+    );
 }

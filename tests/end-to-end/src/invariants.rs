@@ -25,10 +25,11 @@ const VIOLATIONS: &str = "
     select 'registered and not final so: ' || id from finished where state <> 'registered' and exists
         (select from calls where calls.receipt = finished.id and calls.registered)
     union all
-    select 'two results of stage ' || stage || ': ' || receipt from results group by receipt, stage having count(*) > 1
+    select 'two results of stage ' || stage || ': ' || receipt from calls where result is not null group by receipt, stage having count(*) > 1
     union all
-    select 'at stage ' || position || ' with ' || count(results) || ' results: ' || work.id
-        from work left join results on results.receipt = work.id group by work.id having count(results) <> work.position
+    select 'at stage ' || position || ' with ' || count(calls) || ' results: ' || work.id
+        from work left join calls on calls.receipt = work.id and calls.result is not null
+        group by work.id having count(calls) <> work.position
     union all
     select format('%s are counted as queued for %s, %s are', counted, destination, are) from (
         select destination, put - (select coalesce(sum(taken), 0) from horizon_taken t where t.destination = h.destination) as counted,

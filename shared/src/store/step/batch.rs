@@ -47,11 +47,7 @@ impl Batch for StepBatch {
     }
 
     async fn commit(connection: &mut PgConnection, items: &[Step], again: bool) -> Result<Vec<Stepped>, sqlx::Error> {
-        let calls = Rows::of(
-            items
-                .iter()
-                .flat_map(|item| item.calls.iter().map(|call| (item.hold.id, call))),
-        );
+        let calls = Rows::of(items.iter());
         let mut stepped: HashMap<Uuid, Stepped> = HashMap::with_capacity(items.len());
         let (ways, held): (Vec<&'static str>, _);
         if !again && !items.iter().any(|item| matches!(item.to, To::Queue(_))) {
@@ -65,7 +61,8 @@ impl Batch for StepBatch {
                 // It waits for an earlier try to end, and what that did can be seen only then, by statements of their own.
                 held = advance(&mut transaction, items, &ways, &Rows::default()).await?;
                 stepped.extend(already(&mut transaction, items).await?);
-                calls.append_missing(&mut transaction).await?;
+                // The result of what that try moved is with its calls.
+                calls.kept(&held).append_missing(&mut transaction).await?;
             } else {
                 held = advance(&mut transaction, items, &ways, &calls).await?;
             }
@@ -136,7 +133,8 @@ async fn room(connection: &mut PgConnection, destination: &str, max_queued: i64)
     Ok(room.unwrap_or(0))
 }
 
-/// Moves what is still its owner's (rows are locked in the batch's order, then found by their place), and appends every call, guarded by nothing; answers what was moved.
+/// Moves what is still its owner's (rows are locked in the batch's order, then found by their place), and appends every call, guarded by nothing, the
+/// result of its stage with it if it was moved; answers what was.
 async fn advance(
     connection: &mut PgConnection,
     items: &[Step],
@@ -148,10 +146,10 @@ async fn advance(
         with held as materialized (
             select given.*, work.place from unnest($1::uuid[], $2::int[], $3::uuid[], $4::text[], $5::bigint[], $6::smallint[], $7::text[],
                                        $8::int[], $9::int[], $10::int[], $11::int[], $12::int[], $13::bigint[], $14::bool[], $15::bool[],
-                                       $16::text[], $17::text[], $18::text[], $34::smallint[])
+                                       $16::text[], $17::text[], $18::smallint[])
                 as given (id, epoch, owner, to_, delay_ms, position, destination,
                           attempt, failures, polls, undeclared, reissues, spent_ms, unresolved, registered,
-                          reason, stage, result, from_)
+                          reason, stage, from_)
             cross join lateral (
                 select ctid as place from work where id = given.id and epoch = given.epoch and owner = given.owner and position = given.from_ for update
             ) work
@@ -171,32 +169,30 @@ async fn advance(
                 reissues = held.reissues, spent_ms = held.spent_ms,
                 unresolved = held.unresolved, registered = held.registered, reason = held.reason
             from held where work.ctid = held.place and held.to_ not in ('registered', 'rejected')
-            returning held.id, held.to_, held.destination, held.stage, held.result
+            returning held.id, held.to_, held.destination
         ), counted as (
             update horizons set put = put + queued.count
             from (select destination, count(*) from moved where to_ = 'queue' group by destination) queued
             where horizons.destination = queued.destination
         ), ended as (
             delete from work using held where work.ctid = held.place and held.to_ in ('registered', 'rejected')
-            returning held.id, held.to_, held.epoch, held.stage, held.reason, held.result
+            returning held.id, held.to_, held.epoch, held.stage, held.reason
         ), closed as (
             insert into finished (id, state, epoch, stage, reason)
             select id, to_::final_state, epoch, stage, reason from ended
-        ), resulted as (
-            insert into results (receipt, stage, value)
-            select id, stage, result::json
-            from (select id, stage, result from moved union all select id, stage, result from ended) t where result is not null
+        ), kept as (
+            select id from moved union all select id from ended
         ), appended as (
             insert into calls (id, receipt, stage, request, attempt, call_id, started_at, duration_ms, outcome, status, error, retry_after_s,
-                               registers, registered, value)
+                               registers, registered, value, result)
             select id, receipt, stage, request, attempt, call_id, started_at, duration_ms, outcome, status, error, retry_after_s,
-                   registers, registered, value::json
+                   registers, registered, value::json, case when receipt in (select id from kept) then result::json end
             from unnest($19::uuid[], $20::uuid[], $21::text[], $22::text[], $23::int[], $24::text[], $25::timestamptz[], $26::int[],
-                        $27::text[], $28::smallint[], $29::text[], $30::int[], $31::bool[], $32::bool[], $33::text[])
+                        $27::text[], $28::smallint[], $29::text[], $30::int[], $31::bool[], $32::bool[], $33::text[], $34::text[])
                 as made (id, receipt, stage, request, attempt, call_id, started_at, duration_ms, outcome, status, error, retry_after_s,
-                         registers, registered, value)
+                         registers, registered, value, result)
         )
-        select id as "id!" from moved union all select id from ended
+        select id as "id!" from kept
         "#,
         &items.iter().map(|item| item.hold.id).collect::<Vec<_>>(),
         &items.iter().map(|item| item.hold.epoch).collect::<Vec<_>>(),
@@ -215,7 +211,7 @@ async fn advance(
         &items.iter().map(|item| item.standing.registered).collect::<Vec<_>>(),
         &items.iter().map(|item| item.reason.as_deref().map(storable)).collect::<Vec<_>>() as &[Option<String>],
         &items.iter().map(|item| item.stage.clone()).collect::<Vec<_>>(),
-        &items.iter().map(|item| item.result.clone()).collect::<Vec<_>>() as &[Option<String>],
+        &items.iter().map(|item| item.from).collect::<Vec<_>>(),
         &calls.ids,
         &calls.receipts,
         &calls.stages,
@@ -231,7 +227,7 @@ async fn advance(
         &calls.registers,
         &calls.registered,
         &calls.values as &[Option<String>],
-        &items.iter().map(|item| item.from).collect::<Vec<_>>(),
+        &calls.results as &[Option<String>],
     )
     .fetch_all(connection)
     .await?;

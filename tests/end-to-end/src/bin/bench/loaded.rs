@@ -123,8 +123,8 @@ async fn observe(url: String, waiting: Waiting) -> anyhow::Result<()> {
 pub async fn early(url: &str, ids: &[Uuid]) -> anyhow::Result<Vec<Duration>> {
     let mut connection = PgConnection::connect(url).await?;
     let seconds: Vec<f64> = sqlx::query_scalar(
-        "select extract(epoch from results.at - receipts.accepted_at)::float8 from receipts join results on results.receipt = receipts.id
-         where results.stage = 'document' and receipts.id = any($1)",
+        "select extract(epoch from calls.stored_at - receipts.accepted_at)::float8 from receipts join calls on calls.receipt = receipts.id
+         where calls.stage = 'document' and calls.result is not null and receipts.id = any($1)",
     )
     .bind(ids)
     .fetch_all(&mut connection)

@@ -153,9 +153,9 @@ fn fill(stack: &Stack, round: u32, backlog: u64) -> anyhow::Result<()> {
          select copies.id, merchant, copies.external_id, pipeline,
                 jsonb_set(content::jsonb, '{{external_id}}', to_jsonb(copies.external_id))::json, traceparent from copies, one;
          insert into receipt_keys select merchant, copies.external_id, copies.id, sha256(copies.external_id::bytea) from copies, one;
-         insert into results (receipt, stage, value)
-         select copies.id, stage, value from copies, one join results on results.receipt = one.id
-         where stage in ('validate', 'calculate', 'document');
+         insert into calls (id, receipt, stage, request, attempt, call_id, started_at, duration_ms, outcome, status, registers, registered, result)
+         select gen_random_uuid(), copies.id, stage, request, attempt, call_id, started_at, duration_ms, outcome, status, registers, registered, result
+         from copies, one join calls on calls.receipt = one.id where stage in ('validate', 'calculate', 'document');
          insert into work (id, pipeline, state, position, destination, epoch, first_call_key)
          select copies.id, pipeline, 'waiting', 3, 'fiscal', 1, 'infinity' from copies, one"
     ))?;

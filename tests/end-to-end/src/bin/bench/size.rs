@@ -48,10 +48,8 @@ fn fill(stack: &Stack, from: u64, to: u64) -> anyhow::Result<()> {
          select id, 'm-1', 'filled-' || n, 'bench', json_build_object('filler', repeat('x', 600)), '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00'
          from numbers;
          insert into receipt_keys select 'm-1', 'filled-' || n, id, sha256(n::text::bytea) from numbers;
-         insert into results (receipt, stage, value) select id, stage, '{{\"rules\": {{\"ok\": true}}}}'
-         from numbers, unnest(array['validate', 'calculate', 'document', 'register', 'confirm']) stage;
-         insert into calls (id, receipt, stage, request, attempt, call_id, started_at, duration_ms, outcome, status, registers, registered)
-         select gen_random_uuid(), id, stage, 'send', 1, md5(n::text) || md5(stage), now() - interval '1 hour', 3, 'success', 200, false, false
+         insert into calls (id, receipt, stage, request, attempt, call_id, started_at, duration_ms, outcome, status, registers, registered, result)
+         select gen_random_uuid(), id, stage, 'send', 1, md5(n::text) || md5(stage), now() - interval '1 hour', 3, 'success', 200, false, false, '{{\"rules\": {{\"ok\": true}}}}'
          from numbers, unnest(array['validate', 'calculate', 'document', 'register', 'confirm']) stage;
          insert into sends (receipt, call_id, method, path, headers, body)
          select id, md5(n::text), 'POST', '/v4/main-1/sell', '[]', repeat('x', 1000)::bytea from numbers;
