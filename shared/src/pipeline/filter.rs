@@ -6,6 +6,7 @@ use jaq_core::{Compiler, Ctx, Vars, unwrap_valr};
 use jaq_json::Val;
 
 use super::meter::{self, Meter, Metered, Run, WHOLE, metered};
+use super::objects::{self, Objects};
 use super::reads::Reads;
 
 /// The most an output may be, in bytes of JSON.
@@ -14,6 +15,7 @@ const OUTPUT: usize = 1024 * 1024;
 /// A compiled filter.
 pub(super) struct Filter {
     filter: jaq_core::Filter<Metered>,
+    objects: Objects,
     reads: Reads,
 }
 
@@ -30,14 +32,16 @@ impl Filter {
             expected(text, found)
         })?;
         let reads = Reads::of(&term);
-        let term =
-            metered(term).map_err(|word| format!("`{word}` is not allowed: it reaches outside or may never end"))?;
+        let mut objects = Objects::default();
+        let term = metered(term, &mut objects)
+            .map_err(|word| format!("`{word}` is not allowed: it reaches outside or may never end"))?;
 
         let defs = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs());
         let funs = jaq_core::funs()
             .chain(jaq_std::funs())
             .chain(jaq_json::funs())
-            .chain([meter::funs()]);
+            .chain([meter::funs()])
+            .chain(objects::funs());
         let arena = Arena::default();
         let modules = Loader::new(defs.map(meter::shorter).chain([meter::definition(WHOLE, term)]))
             .load(&arena, File { code: WHOLE, path: () })
@@ -50,7 +54,7 @@ impl Filter {
                 .collect();
             names.join(", ")
         })?;
-        Ok(Self { filter, reads })
+        Ok(Self { filter, objects, reads })
     }
 
     /// What it reads of its input.
@@ -64,6 +68,7 @@ impl Filter {
         let run = Run {
             lut: &self.filter.lut,
             meter: &meter,
+            objects: &self.objects,
         };
         let mut outputs = self
             .filter

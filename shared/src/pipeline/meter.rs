@@ -13,6 +13,8 @@ use jaq_core::path::{Part, Path};
 use jaq_core::{Bind, Ctx, DataT, Error, Exn, Lut, Native, data, native};
 use jaq_json::Val;
 
+use super::objects::Objects;
+
 /// The most outputs that calls and iterations of one run may yield together.
 const STEPS: u32 = 250_000;
 /// How long one run may take: steps that take this long together do something enormous each.
@@ -59,13 +61,14 @@ pub(super) struct Meter {
     spent: Cell<bool>,
 }
 
-/// What compiled filters run with: their table, and the meter of the run.
+/// What compiled filters run with: their table, the names of their objects, and the meter of the run.
 pub(super) struct Metered;
 
 #[derive(Clone)]
 pub(super) struct Run<'a> {
     pub(super) lut: &'a Lut<Metered>,
     pub(super) meter: &'a Meter,
+    pub(super) objects: &'a Objects,
 }
 
 impl DataT for Metered {
@@ -129,13 +132,11 @@ pub(super) fn funs() -> native::Fun<Metered> {
     (STEP, Box::<[Bind]>::from([]), run)
 }
 
-/// The term with a step after whatever yields several outputs.
+/// The term with a step after whatever yields several outputs, its objects put together at once.
 ///
 /// # Errors
 /// The word that is refused.
-pub(super) fn metered(term: Term<&str>) -> Result<Term<&str>, &str> {
-    let boxed = |term: Box<Term<_>>| metered(*term).map(Box::new);
-    let optional = |term: Option<Box<Term<_>>>| term.map(boxed).transpose();
+pub(super) fn metered<'s>(term: Term<&'s str>, objects: &mut Objects) -> Result<Term<&'s str>, &'s str> {
     Ok(match term {
         Term::Var("$ENV" | "$__prog_args") => return Err("$ENV"),
         Term::Id | Term::Num(_) | Term::Break(_) | Term::Var(_) => term,
@@ -144,67 +145,87 @@ pub(super) fn metered(term: Term<&str>) -> Result<Term<&str>, &str> {
             let mut metered_parts = Vec::with_capacity(parts.len());
             for part in parts {
                 metered_parts.push(match part {
-                    jaq_core::load::lex::StrPart::Term(term) => jaq_core::load::lex::StrPart::Term(metered(term)?),
+                    jaq_core::load::lex::StrPart::Term(term) => {
+                        jaq_core::load::lex::StrPart::Term(metered(term, objects)?)
+                    }
                     plain => plain,
                 });
             }
             Term::Str(format, metered_parts)
         }
-        Term::Arr(inner) => Term::Arr(optional(inner)?),
+        Term::Arr(inner) => Term::Arr(inner.map(|term| boxed(term, objects)).transpose()?),
         Term::Obj(members) => {
             let mut metered_members = Vec::with_capacity(members.len());
             for (key, value) in members {
                 metered_members.push(match value {
                     // A key alone stands for its own member: `{a}`, `{$x}`. With a step it would stand for none.
                     None => (key, None),
-                    Some(value) => (metered(key)?, Some(metered(value)?)),
+                    Some(value) => (metered(key, objects)?, Some(metered(value, objects)?)),
                 });
             }
-            Term::Obj(metered_members)
+            objects.constructor(metered_members)
         }
-        Term::Neg(inner) => Term::Neg(boxed(inner)?),
+        Term::Neg(inner) => Term::Neg(boxed(inner, objects)?),
         Term::BinOp(left, operator, right) => {
             let operator = match operator {
-                BinaryOp::Pipe(pattern) => BinaryOp::Pipe(pattern.map(bound).transpose()?),
+                BinaryOp::Pipe(pattern) => BinaryOp::Pipe(pattern.map(|pattern| bound(pattern, objects)).transpose()?),
                 plain => plain,
             };
-            Term::BinOp(boxed(left)?, operator, boxed(right)?)
+            Term::BinOp(boxed(left, objects)?, operator, boxed(right, objects)?)
         }
-        Term::Label(name, inner) => Term::Label(name, boxed(inner)?),
+        Term::Label(name, inner) => Term::Label(name, boxed(inner, objects)?),
         Term::Fold(kind, over, pattern, rest) => Term::Fold(
             kind,
-            boxed(over)?,
-            bound(pattern)?,
-            rest.into_iter().map(metered).collect::<Result<_, _>>()?,
+            boxed(over, objects)?,
+            bound(pattern, objects)?,
+            rest.into_iter()
+                .map(|term| metered(term, objects))
+                .collect::<Result<_, _>>()?,
         ),
-        Term::TryCatch(inner, catch) => Term::TryCatch(boxed(inner)?, optional(catch)?),
+        Term::TryCatch(inner, catch) => Term::TryCatch(
+            boxed(inner, objects)?,
+            catch.map(|term| boxed(term, objects)).transpose()?,
+        ),
         Term::IfThenElse(branches, otherwise) => {
             let mut metered_branches = Vec::with_capacity(branches.len());
             for (condition, then) in branches {
-                metered_branches.push((metered(condition)?, metered(then)?));
+                metered_branches.push((metered(condition, objects)?, metered(then, objects)?));
             }
-            Term::IfThenElse(metered_branches, optional(otherwise)?)
+            Term::IfThenElse(
+                metered_branches,
+                otherwise.map(|term| boxed(term, objects)).transpose()?,
+            )
         }
         Term::Def(..) => return Err("def"),
         Term::Call(name, _) if REFUSED.contains(&name) => return Err(name),
         Term::Call(name, arguments) => counted(Term::Call(
             name,
-            arguments.into_iter().map(metered).collect::<Result<_, _>>()?,
+            arguments
+                .into_iter()
+                .map(|term| metered(term, objects))
+                .collect::<Result<_, _>>()?,
         )),
         Term::Path(of, Path(parts)) => {
             let iterates = parts.iter().any(|(part, _)| matches!(part, Part::Range(..)));
             let mut metered_parts = Vec::with_capacity(parts.len());
             for (part, optional) in parts {
                 let part = match part {
-                    Part::Index(index) => Part::Index(metered(index)?),
-                    Part::Range(from, to) => Part::Range(from.map(metered).transpose()?, to.map(metered).transpose()?),
+                    Part::Index(index) => Part::Index(metered(index, objects)?),
+                    Part::Range(from, to) => Part::Range(
+                        from.map(|term| metered(term, objects)).transpose()?,
+                        to.map(|term| metered(term, objects)).transpose()?,
+                    ),
                 };
                 metered_parts.push((part, optional));
             }
-            let path = Term::Path(boxed(of)?, Path(metered_parts));
+            let path = Term::Path(boxed(of, objects)?, Path(metered_parts));
             if iterates { counted(path) } else { path }
         }
     })
+}
+
+fn boxed<'s>(term: Box<Term<&'s str>>, objects: &mut Objects) -> Result<Box<Term<&'s str>>, &'s str> {
+    metered(*term, objects).map(Box::new)
 }
 
 fn counted(term: Term<&str>) -> Term<&str> {
@@ -215,14 +236,19 @@ fn counted(term: Term<&str>) -> Term<&str> {
     )
 }
 
-fn bound(pattern: Pattern<&str>) -> Result<Pattern<&str>, &str> {
+fn bound<'s>(pattern: Pattern<&'s str>, objects: &mut Objects) -> Result<Pattern<&'s str>, &'s str> {
     Ok(match pattern {
         Pattern::Var(name) => Pattern::Var(name),
-        Pattern::Arr(inner) => Pattern::Arr(inner.into_iter().map(bound).collect::<Result<_, _>>()?),
+        Pattern::Arr(inner) => Pattern::Arr(
+            inner
+                .into_iter()
+                .map(|pattern| bound(pattern, objects))
+                .collect::<Result<_, _>>()?,
+        ),
         Pattern::Obj(members) => {
             let mut bound_members = Vec::with_capacity(members.len());
             for (key, inner) in members {
-                bound_members.push((metered(key)?, bound(inner)?));
+                bound_members.push((metered(key, objects)?, bound(inner, objects)?));
             }
             Pattern::Obj(bound_members)
         }

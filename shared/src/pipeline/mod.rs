@@ -11,6 +11,7 @@ mod definition;
 mod filter;
 mod meter;
 pub mod mistakes;
+mod objects;
 pub mod outcome;
 mod reads;
 pub mod request;
