@@ -14,7 +14,7 @@ const OUTPUT: usize = 1024 * 1024;
 
 /// A compiled filter.
 pub(super) struct Filter {
-    filter: jaq_core::Filter<Metered>,
+    compiled: jaq_core::Filter<Metered>,
     objects: Objects,
     reads: Reads,
 }
@@ -46,7 +46,7 @@ impl Filter {
         let modules = Loader::new(defs.map(meter::shorter).chain([meter::definition(WHOLE, term)]))
             .load(&arena, File { code: WHOLE, path: () })
             .map_err(|_| "the filter cannot be loaded".to_owned())?;
-        let filter = Compiler::default().with_funs(funs).compile(modules).map_err(|errors| {
+        let compiled = Compiler::default().with_funs(funs).compile(modules).map_err(|errors| {
             let names: Vec<String> = errors
                 .iter()
                 .flat_map(|(_, errors)| errors)
@@ -54,7 +54,11 @@ impl Filter {
                 .collect();
             names.join(", ")
         })?;
-        Ok(Self { filter, objects, reads })
+        Ok(Self {
+            compiled,
+            objects,
+            reads,
+        })
     }
 
     /// What it reads of its input.
@@ -66,12 +70,12 @@ impl Filter {
     pub(super) fn one(&self, input: Val) -> Result<Val, String> {
         let meter = Meter::start();
         let run = Run {
-            lut: &self.filter.lut,
+            lut: &self.compiled.lut,
             meter: &meter,
             objects: &self.objects,
         };
         let mut outputs = self
-            .filter
+            .compiled
             .id
             .run((Ctx::<Metered>::new(run, Vars::new([])), input))
             .map(unwrap_valr);

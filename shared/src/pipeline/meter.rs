@@ -153,7 +153,7 @@ pub(super) fn metered<'s>(term: Term<&'s str>, objects: &mut Objects) -> Result<
             }
             Term::Str(format, metered_parts)
         }
-        Term::Arr(inner) => Term::Arr(inner.map(|term| boxed(term, objects)).transpose()?),
+        Term::Arr(inner) => Term::Arr(inner.map(|term| boxed(*term, objects)).transpose()?),
         Term::Obj(members) => {
             let mut metered_members = Vec::with_capacity(members.len());
             for (key, value) in members {
@@ -165,26 +165,26 @@ pub(super) fn metered<'s>(term: Term<&'s str>, objects: &mut Objects) -> Result<
             }
             objects.constructor(metered_members)
         }
-        Term::Neg(inner) => Term::Neg(boxed(inner, objects)?),
+        Term::Neg(inner) => Term::Neg(boxed(*inner, objects)?),
         Term::BinOp(left, operator, right) => {
             let operator = match operator {
                 BinaryOp::Pipe(pattern) => BinaryOp::Pipe(pattern.map(|pattern| bound(pattern, objects)).transpose()?),
                 plain => plain,
             };
-            Term::BinOp(boxed(left, objects)?, operator, boxed(right, objects)?)
+            Term::BinOp(boxed(*left, objects)?, operator, boxed(*right, objects)?)
         }
-        Term::Label(name, inner) => Term::Label(name, boxed(inner, objects)?),
+        Term::Label(name, inner) => Term::Label(name, boxed(*inner, objects)?),
         Term::Fold(kind, over, pattern, rest) => Term::Fold(
             kind,
-            boxed(over, objects)?,
+            boxed(*over, objects)?,
             bound(pattern, objects)?,
             rest.into_iter()
                 .map(|term| metered(term, objects))
                 .collect::<Result<_, _>>()?,
         ),
         Term::TryCatch(inner, catch) => Term::TryCatch(
-            boxed(inner, objects)?,
-            catch.map(|term| boxed(term, objects)).transpose()?,
+            boxed(*inner, objects)?,
+            catch.map(|term| boxed(*term, objects)).transpose()?,
         ),
         Term::IfThenElse(branches, otherwise) => {
             let mut metered_branches = Vec::with_capacity(branches.len());
@@ -193,7 +193,7 @@ pub(super) fn metered<'s>(term: Term<&'s str>, objects: &mut Objects) -> Result<
             }
             Term::IfThenElse(
                 metered_branches,
-                otherwise.map(|term| boxed(term, objects)).transpose()?,
+                otherwise.map(|term| boxed(*term, objects)).transpose()?,
             )
         }
         Term::Def(..) => return Err("def"),
@@ -218,14 +218,14 @@ pub(super) fn metered<'s>(term: Term<&'s str>, objects: &mut Objects) -> Result<
                 };
                 metered_parts.push((part, optional));
             }
-            let path = Term::Path(boxed(of, objects)?, Path(metered_parts));
+            let path = Term::Path(boxed(*of, objects)?, Path(metered_parts));
             if iterates { counted(path) } else { path }
         }
     })
 }
 
-fn boxed<'s>(term: Box<Term<&'s str>>, objects: &mut Objects) -> Result<Box<Term<&'s str>>, &'s str> {
-    metered(*term, objects).map(Box::new)
+fn boxed<'s>(term: Term<&'s str>, objects: &mut Objects) -> Result<Box<Term<&'s str>>, &'s str> {
+    metered(term, objects).map(Box::new)
 }
 
 fn counted(term: Term<&str>) -> Term<&str> {

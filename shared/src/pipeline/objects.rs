@@ -64,7 +64,7 @@ fn name<'s>(key: &Term<&'s str>, value: Option<&Term<&'s str>>) -> Option<&'s st
 }
 
 /// `.name`
-fn member<'s>(name: &'s str) -> Term<&'s str> {
+fn member(name: &str) -> Term<&str> {
     let index = Part::Index(Term::Str(None, vec![StrPart::Str(name)]));
     Term::Path(Box::new(Term::Id), Path(vec![(index, Opt::Essential)]))
 }
@@ -88,7 +88,9 @@ fn run((mut context, input): Cv<'_, Metered>) -> ValXs<'_, Val> {
         .and_then(|number| context.data().objects.0.get(number))
         .map_or(&[][..], Vec::as_slice);
     let mut members: Vec<_> = names.iter().rev().map(|name| (name, context.pop_fun())).collect();
-    let mut objects = vec![Map::with_capacity_and_hasher(names.len(), Default::default())];
+    let mut object = Map::default();
+    object.reserve(names.len());
+    let mut objects = vec![object];
     while let Some((name, (member, context))) = members.pop() {
         let mut outputs = member.run((context, input.clone()));
         let Some(first) = outputs.next() else {
