@@ -14,10 +14,11 @@ use shared::handoff;
 use shared::life::{self, Heart, Holdings};
 use shared::pipeline::{Pipeline, Source};
 use shared::stage::{Endpoints, Versions};
-use shared::store::{self, group::Group};
+use shared::store::{self, group::Group, line::Line};
 use shared::telemetry::metrics;
 use sqlx::PgPool;
 use tokio::net::TcpListener;
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -78,6 +79,7 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
             queue: queue.clone(),
             gate: Gate::new(destination),
             pool: pool.clone(),
+            line: Mutex::new(Line::to(pool.clone())),
             heart: Arc::clone(&heart),
             versions: Arc::clone(&versions),
             endpoints: Arc::clone(&endpoints),

@@ -15,11 +15,12 @@ use shared::stage::{Attempt, Endpoints, Versions, attempt, sends, versions};
 use shared::store::StoreError;
 use shared::store::claim::{Dispatch, DispatchBatch};
 use shared::store::group::Group;
+use shared::store::line::Line;
 use shared::store::load::{self, Work};
 use shared::store::step::{self, Step, StepBatch, Stepped, To};
 use shared::telemetry::TraceContext;
 use sqlx::PgPool;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{Mutex, OwnedSemaphorePermit};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, info_span};
@@ -42,6 +43,8 @@ pub struct Dispatcher {
     pub gate: Gate,
     /// The database.
     pub pool: PgPool,
+    /// The connection that receipts are read on.
+    pub line: Mutex<Line>,
     /// This instance.
     pub heart: Arc<Heart>,
     /// Compiled pipelines.
@@ -91,7 +94,13 @@ impl Dispatcher {
         stop: &CancellationToken,
     ) -> Result<(), StoreError> {
         let ids: Vec<_> = handed.iter().map(|(receipt, _)| receipt.id).collect();
-        let works = load::works(&self.pool, &ids).await?;
+        let works = {
+            let mut line = self.line.lock().await;
+            let mut connection = line.take().await?;
+            let works = load::works(&mut connection, &ids).await?;
+            line.keep(connection);
+            works
+        };
         let mut works: HashMap<_, _> = works.into_iter().map(|work| (work.hold.id, work)).collect();
         for (receipt, delivery) in handed {
             // A stale message must leave the row to the live one that may follow it.

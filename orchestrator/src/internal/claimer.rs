@@ -97,7 +97,7 @@ async fn round(runner: &Arc<Runner>, count: &mut Instant) -> Result<usize, Store
 async fn claimed(runner: &Runner, ids: &[Uuid]) -> Vec<Work> {
     let mut pause = Duration::from_millis(50);
     while !ids.is_empty() {
-        match load::works(&runner.pool, ids).await {
+        match read(runner, ids).await {
             Ok(works) => return works,
             Err(error) => tracing::warn!(%error, "what was claimed could not be read"),
         }
@@ -105,4 +105,9 @@ async fn claimed(runner: &Runner, ids: &[Uuid]) -> Vec<Work> {
         pause = (pause * 2).min(Duration::from_secs(1));
     }
     Vec::new()
+}
+
+async fn read(runner: &Runner, ids: &[Uuid]) -> Result<Vec<Work>, StoreError> {
+    let mut connection = runner.pool.acquire().await?;
+    load::works(&mut connection, ids).await
 }

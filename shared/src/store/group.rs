@@ -8,12 +8,12 @@
 use std::future::Future;
 use std::time::Duration;
 
-use sqlx::pool::PoolConnection;
-use sqlx::{PgConnection, PgPool, Postgres};
+use sqlx::{PgConnection, PgPool};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::error::{Fate, StoreError};
+use super::line::Line;
 
 /// How long a batch gathers after its first row: costs nothing at rest and keeps batches large under load.
 const GATHER: Duration = Duration::from_millis(2);
@@ -84,32 +84,15 @@ impl<B: Batch> Group<B> {
     }
 }
 
-/// One connection that a writer keeps: the server process behind it has the writer's statements prepared and their tables at
-/// hand, which costs much less than a turn of each of the pool's. Asked of the pool again after an error.
-struct Line {
-    pool: PgPool,
-    connection: Option<PoolConnection<Postgres>>,
-}
-
-impl Line {
-    fn to(pool: PgPool) -> Self {
-        Self { pool, connection: None }
+async fn commit<B: Batch>(line: &mut Line, items: &[B::Item], again: bool) -> Result<Vec<B::Reply>, sqlx::Error> {
+    let mut connection = line.take().await?;
+    let committed = timeout(PATIENCE, B::commit(&mut connection, items, again))
+        .await
+        .unwrap_or(Err(sqlx::Error::PoolTimedOut));
+    if !committed.as_ref().is_err_and(|error| Fate::of(error) == Fate::Unknown) {
+        line.keep(connection);
     }
-
-    async fn commit<B: Batch>(&mut self, items: &[B::Item], again: bool) -> Result<Vec<B::Reply>, sqlx::Error> {
-        let mut connection = match self.connection.take() {
-            Some(kept) => kept,
-            None => self.pool.acquire().await?,
-        };
-        let committed = timeout(PATIENCE, B::commit(&mut connection, items, again))
-            .await
-            .unwrap_or(Err(sqlx::Error::PoolTimedOut));
-        match &committed {
-            Err(error) if Fate::of(error) == Fate::Unknown => drop(connection.detach()),
-            _ => self.connection = Some(connection),
-        }
-        committed
-    }
+    committed
 }
 
 async fn write<B: Batch>(pool: PgPool, mut inbox: mpsc::Receiver<Entry<B>>) {
@@ -155,7 +138,7 @@ async fn settle<B: Batch>(
         let mut again = false;
         let mut pause = Duration::from_millis(5);
         loop {
-            match line.commit::<B>(&items, again).await {
+            match commit::<B>(line, &items, again).await {
                 Ok(answers) => {
                     for (reply, answer) in replies.into_iter().zip(answers) {
                         // A caller that no longer waits has been answered already.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::step::{Counters, Standing};
@@ -50,7 +50,7 @@ impl Work {
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn works(pool: &PgPool, ids: &[Uuid]) -> Result<Vec<Work>, StoreError> {
+pub async fn works(connection: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<Work>, StoreError> {
     let (Some(first), Some(last)) = (ids.iter().min(), ids.iter().max()) else {
         return Ok(Vec::new());
     };
@@ -69,7 +69,7 @@ pub async fn works(pool: &PgPool, ids: &[Uuid]) -> Result<Vec<Work>, StoreError>
         first,
         last,
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *connection)
     .await?;
     let later: Vec<Uuid> = rows.iter().filter(|row| row.position > 0).map(|row| row.id).collect();
     let mut results: HashMap<Uuid, Vec<(String, String)>> = HashMap::new();
@@ -81,7 +81,7 @@ pub async fn works(pool: &PgPool, ids: &[Uuid]) -> Result<Vec<Work>, StoreError>
             first,
             last,
         )
-        .fetch_all(pool)
+        .fetch_all(&mut *connection)
         .await?;
         for row in found {
             results.entry(row.receipt).or_default().push((row.stage, row.value));

@@ -13,6 +13,7 @@ pub mod error;
 pub mod group;
 pub mod heal;
 pub mod instances;
+pub mod line;
 pub mod load;
 pub mod operate;
 pub mod pipelines;
@@ -28,7 +29,8 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgConnection, PgPool};
 use uuid::Uuid;
 
-/// Connects to PostgreSQL; the pool opens connections as they are needed and again after an outage.
+/// Connects to PostgreSQL; the pool opens connections as they are needed and again after an outage. Who writes or reads all
+/// the time has a [`line::Line`] beside it.
 ///
 /// # Errors
 /// When `url` is not a PostgreSQL URL.

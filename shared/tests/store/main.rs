@@ -44,7 +44,11 @@ async fn accept(pool: &PgPool, start: Start) -> Uuid {
 }
 
 async fn work(pool: &PgPool, id: Uuid) -> Option<Work> {
-    load::works(pool, &[id]).await.expect("the database answers").pop()
+    let mut connection = pool.acquire().await.expect("the database answers");
+    load::works(&mut connection, &[id])
+        .await
+        .expect("the database answers")
+        .pop()
 }
 
 async fn state(pool: &PgPool, id: Uuid) -> String {
