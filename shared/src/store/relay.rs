@@ -87,19 +87,18 @@ pub async fn queue(
         *walk = Walk::default();
     }
     let mut transaction = pool.begin().await?;
-    sqlx::query!(
-        "insert into horizons (destination) values ($1) on conflict do nothing",
-        destination
-    )
-    .execute(&mut *transaction)
-    .await?;
-    sqlx::query!(
-        "select put from horizons where destination = $1 for update",
-        destination
-    )
-    .fetch_one(&mut *transaction)
-    .await?;
-    let room = (max_queued - queued(&mut transaction, destination).await?).min(limit);
+    let queued = if let Some(queued) = lock(&mut transaction, destination).await? {
+        queued
+    } else {
+        sqlx::query!(
+            "insert into horizons (destination) values ($1) on conflict do nothing",
+            destination
+        )
+        .execute(&mut *transaction)
+        .await?;
+        lock(&mut transaction, destination).await?.unwrap_or(0)
+    };
+    let room = (max_queued - queued).min(limit);
     if room <= 0 {
         return Ok(Vec::new());
     }
@@ -163,6 +162,23 @@ pub async fn queue(
             epoch: row.epoch,
         })
         .collect())
+}
+
+/// Locks a destination's horizon and answers how many are queued, or what was a moment before: what is taken meanwhile only
+/// makes it less. `None` while nothing has ever been queued.
+async fn lock(connection: &mut sqlx::PgConnection, destination: &str) -> Result<Option<i64>, StoreError> {
+    Ok(sqlx::query_scalar!(
+        r#"
+        with horizon as materialized (
+            select put from horizons where destination = $1 for update
+        )
+        select (put - (select coalesce(sum(taken), 0) from horizon_taken where destination = $1))::bigint as "queued!"
+        from horizon
+        "#,
+        destination
+    )
+    .fetch_optional(connection)
+    .await?)
 }
 
 /// What the messages of `put` say, in their order. Read after the commit, so that the horizon's lock is not held for it.
