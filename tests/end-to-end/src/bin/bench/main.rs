@@ -56,12 +56,12 @@ struct Throughput {
     #[arg(long, default_value_t = 20_000)]
     receipts: usize,
     /// Receipts under way at once, in both
-    #[arg(long, default_value_t = 512)]
+    #[arg(long, default_value_t = 1024)]
     concurrency: usize,
 }
 
 /// More than are ever under way at once.
-const WIDE: &str = "1024";
+const WIDE: &str = "2048";
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
