@@ -18,8 +18,8 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 
 /// How far ahead a dispatcher prefetches.
 const AHEAD: Duration = Duration::from_secs(2);
-/// So many messages may be prefetched of which each may hand off several receipts.
-const FEW: usize = 32;
+/// So many messages are prefetched at least, where so many receipts may be: each may hand off one alone.
+const FEW: usize = 16;
 /// Limiters start with a full burst after each restart: so the burst is kept this short.
 const BURST: Duration = Duration::from_millis(10);
 
@@ -132,6 +132,32 @@ mod tests {
         assert_eq!(gate(r#"{"url": "http://localhost", "rate": "10/s"}"#), 20);
         assert_eq!(gate(r#"{"url": "http://localhost", "rate": "1/h"}"#), 1);
         assert_eq!(gate(r#"{"url": "http://localhost", "concurrency": 5}"#), 10);
+    }
+
+    #[test]
+    fn messages_of_several_receipts_hold_no_more_than_messages_of_one() {
+        for (rate, concurrency) in [
+            ("", 64),
+            ("", 1000),
+            ("", 9),
+            ("50/s", 64),
+            ("100/s", 64),
+            ("5000/s", 16),
+        ] {
+            let rate = if rate.is_empty() {
+                String::new()
+            } else {
+                format!(r#", "rate": "{rate}""#)
+            };
+            let destination = destination(&format!(
+                r#"{{"url": "http://localhost", "concurrency": {concurrency}{rate}}}"#
+            ));
+            let held = usize::from(Gate::new(&destination).prefetch()) * destination.message();
+            assert!(
+                held <= 2 * concurrency + destination.message(),
+                "{destination:?}: {held}"
+            );
+        }
     }
 
     #[tokio::test]

@@ -73,8 +73,8 @@ impl Destination {
         mistakes
     }
 
-    /// The most receipts that one message hands off: what may be sent within a tenth of a second, and no more than a
-    /// quarter of what a dispatcher may have in flight, so that several share a backlog evenly.
+    /// The most receipts that one message hands off: what may be sent within a tenth of a second, and no more than an
+    /// eighth of what a dispatcher may have in flight, so that several share a backlog evenly.
     #[must_use]
     pub fn message(&self) -> usize {
         let admitted = self.rate.map_or(u128::MAX, |rate| {
@@ -82,7 +82,7 @@ impl Destination {
         });
         usize::try_from(admitted)
             .unwrap_or(usize::MAX)
-            .min(self.concurrency / 4)
+            .min(self.concurrency / 8)
             .clamp(1, MOST)
     }
 
