@@ -133,8 +133,8 @@ async fn room(connection: &mut PgConnection, destination: &str, max_queued: i64)
     Ok(room.unwrap_or(0))
 }
 
-/// Moves what is still its owner's (rows are locked in the batch's order, then found by their place), and appends every call, guarded by nothing, the
-/// result of its stage with it if it was moved; answers what was.
+/// Moves what is still its owner's (rows are locked in the batch's order, then found by their place), and appends every call,
+/// guarded by nothing; the result of a stage goes with its last call if its step was taken. Answers what was moved.
 async fn advance(
     connection: &mut PgConnection,
     items: &[Step],
