@@ -30,6 +30,7 @@ fn what_breaks_a_rule_is_refused_there() {
         ("/operation_time", json!("2026-11-23T12:05:01Z")),
         ("/operation_time", json!("2026-11-23T12:00:00")),
         ("/operation_time", json!(1_764_000_000)),
+        ("/customer/phone", json!(null)),
         ("/deadline", json!(null)),
         ("/deadline", json!("9999-12-31T23:59:59-01:00")),
         ("/customer", json!({})),

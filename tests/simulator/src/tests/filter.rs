@@ -8,14 +8,10 @@ use super::*;
 
 const FILTER: &str = include_str!("../../../../deploy/pipeline/register.jq");
 
-/// What the filter needs of the standard library, much of which wants a clock, a log or regular expressions.
-const DEFINITIONS: [&str; 6] = ["null", "select", "map", "to_entries", "from_entries", "with_entries"];
-
 fn run(input: &Value) -> Result<Value, String> {
-    let defs = jaq_core::defs().chain(jaq_std::defs().filter(|def| DEFINITIONS.contains(&def.name)));
     let funs = jaq_core::funs().chain(jaq_std::base_funs()).chain(jaq_json::funs());
     let arena = Arena::default();
-    let modules = Loader::new(defs)
+    let modules = Loader::new(jaq_core::defs())
         .load(&arena, File { code: FILTER, path: () })
         .expect("it parses");
     let filter = Compiler::default()
