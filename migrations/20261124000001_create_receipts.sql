@@ -129,6 +129,29 @@ create table horizons (
     destination text primary key,
     put         bigint not null default 0
 );
+
+-- What is known of a destination, one row for all instances. Every change but that of `pace` raises the version, by which it
+-- is followed. `closed_at` and what goes with it are the breaker's; `mode` is the operators'.
+create type destination_mode as enum ('open', 'paused', 'draining');
+create table destinations (
+    name         text primary key,
+    version      bigint not null default 1,
+    declared     jsonb not null,                -- the settings in the configuration of whoever started last
+    changed      jsonb not null default '{}',   -- what operators changed of them
+    mode         destination_mode not null default 'open',
+    said         text,                          -- why operators set it
+    closed_at    timestamptz,
+    closed_for   text,                          -- why
+    probe_at     timestamptz,                   -- no canary before
+    failed_at    timestamptz,                   -- when it was closed last: what was accepted since is fresh
+    probes       integer not null default 0,    -- canaries that failed since it was well
+    canary       uuid,                          -- the instance that may make the one call,
+    canary_until timestamptz,                   -- until then
+    opened_at    timestamptz,                   -- slow start counts from here
+    pace         jsonb not null default '{"next": 0}',  -- the slots given out
+    constraint closed check (num_nonnulls(closed_at, closed_for, probe_at) in (0, 3))
+) with (fillfactor = 50);
+
 create table horizon_taken (
     destination text not null,
     instance    uuid not null,

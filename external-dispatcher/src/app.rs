@@ -10,6 +10,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::json;
 use shared::configuration::Configuration;
+use shared::destination::Following;
 use shared::handoff;
 use shared::life::{self, Heart, Holdings};
 use shared::pipeline::{Pipeline, Source};
@@ -22,9 +23,11 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::canary;
 use crate::consumer::{self, Reading};
 use crate::dispatch::Dispatcher;
 use crate::gate::Gate;
+use crate::health::Health;
 
 /// Runs a dispatcher until `stop`.
 ///
@@ -70,6 +73,8 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
             .clone()
             .watch(pool.clone(), Arc::clone(&heart), every, stop.clone()),
     );
+    let following = Following::start(&pool, &configuration).await.context("database.url")?;
+    tokio::spawn(Arc::clone(&following).run(stop.clone()));
     let mut readings = BTreeMap::new();
     let mut reading = Vec::new();
     for (name, destination) in &configuration.destination {
@@ -77,7 +82,15 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
         let dispatcher = Arc::new(Dispatcher {
             destination: name.clone(),
             queue: queue.clone(),
-            gate: Gate::new(destination),
+            gate: Gate::new(name, destination.message(), Arc::clone(&following), pool.clone()),
+            health: Arc::new(Health::new(
+                name,
+                destination,
+                Arc::clone(&following),
+                pool.clone(),
+                Arc::clone(&heart),
+                tracker.clone(),
+            )),
             pool: pool.clone(),
             line: Mutex::new(Line::to(pool.clone())),
             heart: Arc::clone(&heart),
@@ -89,6 +102,7 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
             tracker: tracker.clone(),
             stop: stop.clone(),
         });
+        tokio::spawn(canary::run(Arc::clone(&dispatcher), stop.clone()));
         let state = Arc::new(Reading::default());
         readings.insert(queue.clone(), Arc::clone(&state));
         reading.push(tokio::spawn(consumer::run(

@@ -1,4 +1,5 @@
-//! Reads a destination's queue, for ever: any error makes the connection, the channel and the consumer anew.
+//! Reads a destination's queue while the destination takes calls, for ever: any error makes the connection, the channel and
+//! the consumer anew. While it is closed nothing is read, and what was prefetched goes back.
 //!
 //! The library's own recovery stays off: it brings a consumer back without saying so, and hands out deliveries of the
 //! dead connection. A watchdog compares what the broker has ready with what arrives, because a consumer can go deaf
@@ -12,16 +13,19 @@ use lapin::message::Delivery;
 use lapin::options::{BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, Consumer};
+use shared::destination::Destination;
 use shared::handoff::{self, Handed, PATIENCE};
+use shared::store::StoreError;
+use tokio::sync::mpsc;
 use tokio::time::{Instant, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::acknowledgements::{Acknowledgements, Delivered};
-use crate::dispatch::Dispatcher;
+use crate::dispatch::{Dispatcher, Live, Untaken};
 
 /// How often the watchdog looks.
 const WATCH: Duration = Duration::from_secs(5);
-/// Deliveries that are taken at once.
+/// Deliveries that are taken at once, and receipts of one read of the database.
 const CHUNK: usize = 64;
 
 /// Whether a destination's queue is being read.
@@ -51,9 +55,29 @@ pub async fn run(
     reading.set(Some("not connected yet".to_owned()));
     let mut pause = Duration::from_millis(100);
     loop {
+        let following = Arc::clone(&dispatcher.health.following);
+        // Nothing is wrong with the queue while it is not to be read.
+        if !following.admits(&dispatcher.destination) {
+            reading.set(None);
+        }
+        let opened = following.until(&dispatcher.destination, Destination::admits);
+        if stop.run_until_cancelled(opened).await.is_none() {
+            return;
+        }
         let begun = Instant::now();
-        let error = match session(&dispatcher, url.expose(), &queue, &reading, &stop).await {
-            Ok(()) => return,
+        let until = stop.child_token();
+        let shut = {
+            let (until, name) = (until.clone(), dispatcher.destination.clone());
+            tokio::spawn(async move {
+                following.until(&name, |known| !known.admits()).await;
+                until.cancel();
+            })
+        };
+        let ended = session(&dispatcher, url.expose(), &queue, &reading, &until).await;
+        shut.abort();
+        let error = match ended {
+            Ok(()) if stop.is_cancelled() => return,
+            Ok(()) => continue,
             Err(error) => error,
         };
         reading.set(Some(error.to_string()));
@@ -77,33 +101,40 @@ async fn session(
 ) -> Result<(), lapin::Error> {
     let connection = handoff::connect(url, "chekhov-external-dispatcher consume").await?;
     let (watching, channel, consumer) =
-        match timeout(PATIENCE, consume(&connection, dispatcher.gate().prefetch(), queue)).await {
+        match timeout(PATIENCE, consume(&connection, dispatcher.gate.prefetch(), queue)).await {
             Ok(consuming) => consuming?,
             Err(_) => return Err(handoff::timed_out()),
         };
     reading.set(None);
-    tracing::info!(%queue, prefetch = dispatcher.gate().prefetch(), "reading");
+    tracing::info!(%queue, prefetch = dispatcher.gate.prefetch(), "reading");
 
     let acknowledgements = Acknowledgements::new(channel);
     // A task of its own: it goes on while deliveries wait at the gate.
     let acknowledging = tokio::spawn(Arc::clone(&acknowledgements).run());
-    let mut deliveries = consumer.ready_chunks(CHUNK);
+    // So is reading: the next batch is at hand when this one has had its turns.
+    let (batches, mut inbox) = mpsc::channel(1);
+    let mut ahead = tokio::spawn(read_ahead(
+        Arc::clone(dispatcher),
+        consumer,
+        Arc::clone(&acknowledgements),
+        batches,
+    ));
     let mut watch = interval(WATCH);
     let mut heard = Instant::now();
     let result = loop {
         tokio::select! {
             () = stop.cancelled() => break Ok(()),
-            chunk = deliveries.next() => {
-                let Some(chunk) = chunk else { break Err(gone()) };
-                let (handed, failed) = read(chunk, &acknowledgements);
-                if !handed.is_empty()
-                    && let Err(error) = dispatcher.take(handed, stop).await
-                {
-                    break Err(std::io::Error::other(error.to_string()).into());
+            batch = inbox.recv() => {
+                let Some(batch) = batch else {
+                    break Err((&mut ahead).await.unwrap_or_else(|_| gone()));
+                };
+                match dispatcher.take(batch, stop).await {
+                    Ok(()) => {}
+                    Err(Untaken::Shut) => break Ok(()),
+                    Err(Untaken::Store(error)) => break Err(failed(&error)),
                 }
                 // Not before: while they waited at the gate nothing could be heard.
                 heard = Instant::now();
-                if let Some(error) = failed { break Err(error) }
             }
             _ = watch.tick() => match handoff::declare(&watching, queue).await {
                 Ok(ready) if ready > 0 && heard.elapsed() > WATCH * 2 => break Err(gone()),
@@ -112,6 +143,7 @@ async fn session(
             },
         }
     };
+    ahead.abort();
     acknowledging.abort();
     acknowledgements.flush().await;
     // Deliveries not acknowledged go back to the queue with the connection.
@@ -137,6 +169,40 @@ async fn consume(
 
 fn gone() -> lapin::Error {
     std::io::Error::other("the consumer was cancelled or went deaf").into()
+}
+
+/// Reads deliveries and what they hand off, a batch ahead of their turns; answers why it ended.
+async fn read_ahead(
+    dispatcher: Arc<Dispatcher>,
+    consumer: Consumer,
+    acknowledgements: Arc<Acknowledgements>,
+    batches: mpsc::Sender<Vec<Live>>,
+) -> lapin::Error {
+    let mut deliveries = consumer.ready_chunks(CHUNK);
+    while let Some(chunk) = deliveries.next().await {
+        let (mut handed, broken) = read(chunk, &acknowledgements);
+        while !handed.is_empty() {
+            let rest = handed.split_off(handed.len().min(CHUNK));
+            match dispatcher.read(handed).await {
+                Ok(batch) if batch.is_empty() => {}
+                Ok(batch) => {
+                    if batches.send(batch).await.is_err() {
+                        return gone();
+                    }
+                }
+                Err(error) => return failed(&error),
+            }
+            handed = rest;
+        }
+        if let Some(error) = broken {
+            return error;
+        }
+    }
+    gone()
+}
+
+fn failed(error: &StoreError) -> lapin::Error {
+    std::io::Error::other(error.to_string()).into()
 }
 
 /// Reads messages; what cannot be read is logged, counted and acknowledged, since no repeat would make it readable.

@@ -7,13 +7,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use shared::destination::State;
 use shared::handoff::Handed;
 use shared::life::{Heart, Holdings};
 use shared::pipeline::{Pipeline, Subject};
 use shared::stage::next::{self, Holder, Kept};
-use shared::stage::{Attempt, Endpoints, Versions, attempt, sends, versions};
+use shared::stage::{Attempt, Endpoints, Shut, Unmade, Versions, attempt, sends, versions};
 use shared::store::StoreError;
-use shared::store::claim::{Dispatch, DispatchBatch};
+use shared::store::claim::{self, Dispatch, DispatchBatch};
 use shared::store::group::Group;
 use shared::store::line::Line;
 use shared::store::load::{self, Work};
@@ -26,12 +27,22 @@ use tokio_util::task::TaskTracker;
 use tracing::{Instrument, info_span};
 
 use crate::acknowledgements::Delivered;
-use crate::gate::{Gate, Turns};
+use crate::gate::{Coming, Counted, Gate};
+use crate::health::Health;
+use crate::turns::Turns;
 
 /// How often a dispatcher whose heartbeats fail looks whether they do still.
 const WEAK: Duration = Duration::from_millis(200);
-/// Receipts of one read of the database.
-const CHUNK: usize = 64;
+/// Why deliveries were not started.
+#[derive(Debug, thiserror::Error)]
+pub enum Untaken {
+    /// The destination takes no calls now.
+    #[error("the destination takes no calls now")]
+    Shut,
+    /// The database did not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
 
 /// Dispatches the receipts of one destination.
 pub struct Dispatcher {
@@ -41,6 +52,8 @@ pub struct Dispatcher {
     pub queue: String,
     /// Its gate.
     pub gate: Gate,
+    /// What is made of its calls.
+    pub health: Arc<Health>,
     /// The database.
     pub pool: PgPool,
     /// The connection that receipts are read on.
@@ -63,36 +76,20 @@ pub struct Dispatcher {
     pub stop: CancellationToken,
 }
 
-impl Dispatcher {
-    /// The destination's gate.
-    #[must_use]
-    pub fn gate(&self) -> &Gate {
-        &self.gate
-    }
+/// A receipt whose message was not stale when it was read.
+pub struct Live {
+    receipt: Handed,
+    delivery: Delivered,
+    work: Work,
+    wanted: Counted,
+}
 
-    /// Starts each of `handed` when the gate lets it.
+impl Dispatcher {
+    /// Reads what was handed off; what is stale is settled at once, and takes no turn at the gate.
     ///
     /// # Errors
     /// When the database does not answer: unacknowledged, the deliveries go back with their connection.
-    pub async fn take(
-        self: &Arc<Self>,
-        mut handed: Vec<(Handed, Delivered)>,
-        stop: &CancellationToken,
-    ) -> Result<(), StoreError> {
-        while !handed.is_empty() {
-            let rest = handed.split_off(handed.len().min(CHUNK));
-            self.begin(handed, stop).await?;
-            handed = rest;
-        }
-        Ok(())
-    }
-
-    /// Reads some at once, then starts each.
-    async fn begin(
-        self: &Arc<Self>,
-        handed: Vec<(Handed, Delivered)>,
-        stop: &CancellationToken,
-    ) -> Result<(), StoreError> {
+    pub async fn read(&self, handed: Vec<(Handed, Delivered)>) -> Result<Vec<Live>, StoreError> {
         let ids: Vec<_> = handed.iter().map(|(receipt, _)| receipt.id).collect();
         let works = {
             let mut line = self.line.lock().await;
@@ -102,44 +99,74 @@ impl Dispatcher {
             works
         };
         let mut works: HashMap<_, _> = works.into_iter().map(|work| (work.hold.id, work)).collect();
-        for (receipt, delivery) in handed {
+        let live = |(receipt, delivery): (Handed, Delivered)| {
             // A stale message must leave the row to the live one that may follow it.
             let live = |work: &Work| work.hold.epoch == receipt.epoch && work.hold.owner.is_nil();
-            let Some(work) = works
-                .get(&receipt.id)
-                .is_some_and(live)
-                .then(|| works.remove(&receipt.id))
-                .flatten()
-            else {
+            if works.get(&receipt.id).is_some_and(live) {
+                works.remove(&receipt.id).map(|work| Live {
+                    receipt,
+                    delivery,
+                    work,
+                    wanted: self.gate.want(),
+                })
+            } else {
                 stale(delivery);
-                continue;
-            };
+                None
+            }
+        };
+        Ok(handed.into_iter().filter_map(live).collect())
+    }
+
+    /// Starts each when the gate lets it.
+    ///
+    /// # Errors
+    /// When some were not started: unacknowledged, the deliveries go back with their connection.
+    pub async fn take(self: &Arc<Self>, mut batch: Vec<Live>, stop: &CancellationToken) -> Result<(), Untaken> {
+        if self.gate.known().is_some_and(|known| known.state() == State::Draining) {
+            batch = self.drain(batch).await?;
+        }
+        for live in batch {
             let begin = async {
                 let place = self.gate.place().await;
-                self.gate.turn().await;
                 // What is claimed must be sent at once; while heartbeats fail nothing may be.
                 while !self.heart.is_strong() {
                     tokio::time::sleep(WEAK).await;
                 }
-                place
+                Ok((place, self.gate.coming().await?))
             };
-            let Some(place) = stop.run_until_cancelled(begin).await else {
-                return Ok(());
+            let (place, coming) = match stop.run_until_cancelled(begin).await {
+                None => return Ok(()),
+                Some(Err(Shut)) => return Err(Untaken::Shut),
+                Some(Ok(admitted)) => admitted,
             };
             let dispatcher = Arc::clone(self);
             self.tracker
-                .spawn(async move { dispatcher.dispatch(receipt, delivery, work, place).await });
+                .spawn(async move { dispatcher.dispatch(live, place, coming).await });
         }
         Ok(())
     }
 
-    async fn dispatch(
-        &self,
-        handed: Handed,
-        delivery: Delivered,
-        mut work: Work,
-        _place: Option<OwnedSemaphorePermit>,
-    ) {
+    /// While the destination is drained: what was never sent goes back to wait; answers the rest.
+    async fn drain(&self, batch: Vec<Live>) -> Result<Vec<Live>, StoreError> {
+        let is_sent = |live: &Live| live.work.standing.unresolved || live.work.standing.registered;
+        let (sent, back): (Vec<_>, Vec<_>) = batch.into_iter().partition(is_sent);
+        let ids: Vec<_> = back.iter().map(|live| (live.receipt.id, live.receipt.epoch)).collect();
+        let reason = "handed back while its destination is drained";
+        claim::hand_back(&self.pool, self.heart.id(), &ids, reason).await?;
+        for live in back {
+            live.delivery.settle();
+        }
+        Ok(sent)
+    }
+
+    async fn dispatch(&self, live: Live, _place: Option<OwnedSemaphorePermit>, coming: Coming) {
+        let Live {
+            receipt: handed,
+            delivery,
+            mut work,
+            wanted,
+        } = live;
+        drop(wanted);
         let span = info_span!(
             target: "chekhov", "process", otel.name = %format_args!("process {}", self.queue), otel.kind = "consumer",
             messaging.system = "rabbitmq", messaging.operation.name = "process", messaging.operation.type = "process",
@@ -177,17 +204,23 @@ impl Dispatcher {
             }
             delivery.settle();
             match pipeline {
-                Ok((subject, pipeline)) => self.run(work, &pipeline, subject, send, trace).await,
-                Err(error) => {
-                    tracing::error!(receipt.id = %work.hold.id, trace_id = work.trace_id(), %error, "no pipeline to go on with");
-                    let reason = format!("its pipeline cannot be used: {error}");
-                    let step = next::hand_back(&work, To::WaitCall(versions::RETRY), reason);
-                    self.give_back(&work, step).await;
+                Ok((subject, pipeline)) => {
+                    let turns = Turns::new(&self.gate, &self.health, coming);
+                    self.run(work, &pipeline, subject, send, trace, &turns).await;
                 }
+                Err(error) => self.without_pipeline(&work, &error).await,
             }
         }
         .instrument(span)
         .await;
+    }
+
+    /// Gives back what cannot be gone on with.
+    pub async fn without_pipeline(&self, work: &Work, error: &versions::Error) {
+        tracing::error!(receipt.id = %work.hold.id, trace_id = work.trace_id(), %error, "no pipeline to go on with");
+        let reason = format!("its pipeline cannot be used: {error}");
+        let step = next::hand_back(work, To::WaitCall(versions::RETRY), reason);
+        self.give_back(work, step).await;
     }
 
     async fn give_back(&self, work: &Work, step: Step) {
@@ -197,20 +230,20 @@ impl Dispatcher {
     }
 
     /// Runs stages for as long as they are this destination's.
-    async fn run(
+    pub async fn run(
         &self,
         mut work: Work,
         pipeline: &Pipeline,
         mut subject: Subject,
         mut opened: Option<load::Send>,
         trace: TraceContext,
+        turns: &Turns<'_>,
     ) {
-        let turns = Turns::new(&self.gate, true);
         while let Some(stage) = pipeline.stages.get(work.position) {
             let span = attempt::span(&trace, &work, stage);
             let attempting = Attempt {
                 endpoints: &self.endpoints,
-                admission: &turns,
+                admission: turns,
                 heart: &self.heart,
                 pool: &self.pool,
                 opened: opened.take(),
@@ -223,8 +256,16 @@ impl Dispatcher {
                 Ok(ended) => ended,
                 Err(abandoned) => {
                     // Given back, not dropped: if it is still ours nobody else would ever come for it.
-                    tracing::warn!(receipt.id = %work.hold.id, trace_id = work.trace_id(), cause = %abandoned.cause, "given back");
-                    let step = next::abandon(&work, To::WaitCall(Duration::ZERO), abandoned);
+                    if !matches!(abandoned.cause, Unmade::Shut) {
+                        tracing::warn!(receipt.id = %work.hold.id, trace_id = work.trace_id(), cause = %abandoned.cause, "given back");
+                    }
+                    let untried = work.counters.attempt == 0 && abandoned.calls.is_empty();
+                    let to = if untried {
+                        To::WaitFirstCall
+                    } else {
+                        To::WaitCall(Duration::ZERO)
+                    };
+                    let step = next::abandon(&work, to, abandoned);
                     return self.give_back(&work, step).await;
                 }
             };
@@ -238,7 +279,10 @@ impl Dispatcher {
                 pipeline,
                 stage,
                 ended,
-                Holder::Dispatcher(&self.destination),
+                Holder::Dispatcher {
+                    destination: &self.destination,
+                    open: self.gate.known().is_some_and(|known| known.admits()),
+                },
                 rand::random(),
             );
             if step.to == To::Own && self.stop.is_cancelled() {

@@ -1,142 +1,262 @@
-//! When a call to a destination may be made: governor paces, permits bound what is in flight.
+//! When a call to a destination may be made: by its state, its limits, and what is in flight.
 //!
-//! Gate first: a delivery is claimed only once its first call may be made now. Every call takes a turn of its own.
+//! Gate first: a delivery is claimed only once its first call may be made now. Every call takes a turn of its own ([`slots`]).
 
-use std::future::Future;
-use std::num::NonZeroU32;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+mod places;
+mod slots;
 
-use governor::clock::{Clock, DefaultClock};
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use shared::configuration::Destination;
-use shared::stage::Admission;
-use shared::stage::endpoint::Endpoint;
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use shared::destination::{Destination, Following};
+use shared::stage::Shut;
+use sqlx::PgPool;
+use tokio::sync::{Mutex, OwnedSemaphorePermit};
+use tokio::time::{sleep, sleep_until, timeout};
+
+use places::Places;
+use slots::Slots;
 
 /// How far ahead a dispatcher prefetches.
 const AHEAD: Duration = Duration::from_secs(2);
 /// So many messages are prefetched at least, where so many receipts may be: each may hand off one alone.
 const FEW: usize = 16;
-/// Limiters start with a full burst after each restart: so the burst is kept this short.
-const BURST: Duration = Duration::from_millis(10);
+/// The least and the most time that a claim is given before its slot comes.
+const LEAD: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(150));
+/// The longest wait for slots before the destination is looked at again.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// In which state a destination is called.
+pub type Admits = fn(&Destination) -> bool;
 
 /// The gate of one destination in this process.
 pub struct Gate {
-    limiter: Option<DefaultDirectRateLimiter>,
-    clock: DefaultClock,
-    /// One waits, the others queue behind it: governor alone would let them race.
+    destination: String,
+    /// The most receipts of one message.
+    message: usize,
+    following: Arc<Following>,
+    slots: Arc<Slots>,
+    /// One waits, the others queue behind it.
     turn: Mutex<()>,
+    /// Receipts in hand that have not had their turn, and calls that wait for theirs.
+    wanted: Arc<AtomicUsize>,
+    /// Those of them that are being claimed or are ready to be sent: each will use one of the next slots.
+    ready: Arc<AtomicUsize>,
+    /// How long claims take.
+    claims: std::sync::Mutex<Duration>,
     /// Receipts in flight, and calls in flight: one receipt makes several calls at once where a request has items.
-    places: Arc<Semaphore>,
-    calls: Arc<Semaphore>,
-    prefetch: u16,
+    places: Places,
+    calls: Places,
 }
 
 impl Gate {
-    /// The gate of a destination's configuration.
+    /// The gate of a destination that is followed.
     #[must_use]
-    pub fn new(destination: &Destination) -> Self {
-        let limiter = destination.rate.and_then(|rate| {
-            let quota = Quota::with_period(rate.per / rate.calls)?;
-            let burst = (u64::from(rate.calls) * u64::try_from(BURST.as_millis()).ok()?)
-                / u64::try_from(rate.per.as_millis()).ok()?;
-            Some(RateLimiter::direct(quota.allow_burst(
-                NonZeroU32::new(u32::try_from(burst).ok()?).unwrap_or(NonZeroU32::MIN),
-            )))
-        });
-        let admitted = destination.rate.map_or(u128::MAX, |rate| {
-            u128::from(rate.calls) * AHEAD.as_millis() / rate.per.as_millis()
-        });
-        // Not fewer than keep a dispatcher busy when each message hands off one receipt.
-        let receipts = usize::try_from(admitted)
-            .unwrap_or(usize::MAX)
-            .clamp(1, destination.concurrency * 2);
-        let prefetch = receipts.div_ceil(destination.message()).max(receipts.min(FEW)).min(300);
+    pub fn new(destination: &str, message: usize, following: Arc<Following>, pool: PgPool) -> Self {
+        let concurrency = following.get(destination).map_or(1, |known| known.settings.concurrency);
         Self {
-            limiter,
-            clock: DefaultClock::default(),
+            destination: destination.to_owned(),
+            message,
+            slots: Arc::new(Slots::new(Arc::clone(&following), pool)),
             turn: Mutex::new(()),
-            places: Arc::new(Semaphore::new(destination.concurrency)),
-            calls: Arc::new(Semaphore::new(destination.concurrency)),
-            prefetch: u16::try_from(prefetch).unwrap_or(300),
+            wanted: Arc::default(),
+            ready: Arc::default(),
+            claims: std::sync::Mutex::new(LEAD.0),
+            places: Places::new(concurrency),
+            calls: Places::new(concurrency),
+            following,
         }
+    }
+
+    /// What is known of the destination.
+    #[must_use]
+    pub fn known(&self) -> Option<Arc<Destination>> {
+        self.following.get(&self.destination)
     }
 
     /// The most deliveries to hold unacknowledged.
     #[must_use]
     pub fn prefetch(&self) -> u16 {
-        self.prefetch
+        self.known().map_or(1, |known| prefetch(&known, self.message))
     }
 
     /// A place among the receipts in flight.
     pub async fn place(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.places).acquire_owned().await.ok()
+        self.resize();
+        self.places.take().await
     }
 
-    /// Waits for a turn: after it, one call may be made.
-    pub async fn turn(&self) {
-        let Some(limiter) = &self.limiter else { return };
-        let _first = self.turn.lock().await;
-        while let Err(not_yet) = limiter.check() {
-            tokio::time::sleep(not_yet.wait_time_from(self.clock.now())).await;
-        }
+    /// A place among the calls in flight.
+    pub async fn call(&self) -> Option<OwnedSemaphorePermit> {
+        self.calls.take().await
     }
-}
 
-/// The admission of one dispatch: its first call's turn was taken before the claim.
-pub struct Turns<'a> {
-    gate: &'a Gate,
-    first: AtomicBool,
-}
-
-impl<'a> Turns<'a> {
-    /// `taken`: a turn was taken already.
+    /// A receipt in hand will want a turn soon, until this is dropped.
     #[must_use]
-    pub fn new(gate: &'a Gate, taken: bool) -> Self {
-        Self {
-            gate,
-            first: AtomicBool::new(taken),
+    pub fn want(&self) -> Counted {
+        Counted::new(&self.wanted)
+    }
+
+    /// Waits until a slot is about to come that nobody else will use: time to claim what is sent then.
+    ///
+    /// # Errors
+    /// When the destination takes no calls.
+    pub async fn coming(&self) -> Result<Coming, Shut> {
+        loop {
+            let known = self.known().filter(|known| known.admits()).ok_or(Shut)?;
+            let coming = || Coming {
+                ready: Counted::new(&self.ready),
+                since: Instant::now(),
+            };
+            if known.settings.limits.0.is_empty() {
+                return Ok(coming());
+            }
+            self.slots.ask(&known, self.wanted.load(Ordering::Relaxed));
+            let come = self.slots.come();
+            let Some(at) = self.slots.nth(self.ready.load(Ordering::Relaxed)) else {
+                let _ = timeout(LOOK, come).await;
+                continue;
+            };
+            let ahead = at.saturating_duration_since(Instant::now() + self.lead());
+            if ahead.is_zero() {
+                return Ok(coming());
+            }
+            sleep(ahead.min(LOOK)).await;
+        }
+    }
+
+    /// What was claimed is ready: how long that took is how long the next one will.
+    pub fn claimed(&self, coming: Coming) {
+        let took = coming.since.elapsed();
+        let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        // Up at once and down slowly: most claims are to be done in time.
+        *claims = took.max((*claims * 15 + took) / 16);
+        drop(coming);
+    }
+
+    fn lead(&self) -> Duration {
+        let claims = *self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        claims.clamp(LEAD.0, LEAD.1)
+    }
+
+    /// Waits for a turn: after it, one call may be made, at once.
+    ///
+    /// # Errors
+    /// When the destination takes no calls.
+    pub async fn turn(&self, admits: Admits) -> Result<(), Shut> {
+        let _counted = (Counted::new(&self.wanted), Counted::new(&self.ready));
+        let _turn = self.turn.lock().await;
+        loop {
+            // Looked at again after every wait: nobody waits for a destination that closed.
+            let known = self.known().filter(|known| admits(known)).ok_or(Shut)?;
+            if known.settings.limits.0.is_empty() {
+                return Ok(());
+            }
+            self.slots.ask(&known, self.wanted.load(Ordering::Relaxed));
+            let come = self.slots.come();
+            let Some(slot) = self.slots.pop(&known.settings.limits) else {
+                let _ = timeout(LOOK, come).await;
+                continue;
+            };
+            sleep_until(slot.at.into()).await;
+            self.slots.paced().await;
+            self.known().filter(|known| admits(known)).ok_or(Shut)?;
+            if Instant::now() <= slot.until {
+                return Ok(());
+            }
+            slots::missed();
+        }
+    }
+
+    /// Follows the concurrency that is in force.
+    fn resize(&self) {
+        if let Some(known) = self.known() {
+            let (concurrency, speed) = (known.settings.concurrency, known.speed());
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                clippy::cast_precision_loss,
+                reason = "a share of a small number"
+            )]
+            let now = ((concurrency as f64 * speed).ceil() as usize).max(1);
+            self.places.resize(now);
+            self.calls.resize(now);
         }
     }
 }
 
-impl Admission for Turns<'_> {
-    fn admit<'a>(
-        &'a self,
-        _endpoint: &'a Endpoint,
-    ) -> Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>> + Send + 'a>> {
-        Box::pin(async {
-            let call = Arc::clone(&self.gate.calls).acquire_owned().await.ok();
-            if !self.first.swap(false, Ordering::Relaxed) {
-                self.gate.turn().await;
-            }
-            call
-        })
+/// A receipt that is being claimed for one of the next slots.
+#[derive(Debug)]
+pub struct Coming {
+    #[expect(dead_code, reason = "held: it counts")]
+    ready: Counted,
+    since: Instant,
+}
+
+/// One more, until it is dropped.
+#[derive(Debug)]
+pub struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn new(of: &Arc<AtomicUsize>) -> Self {
+        of.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(of))
     }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What is admitted within seconds, and no more than twice what may be in flight; not fewer messages than keep a dispatcher
+/// busy when each hands off one receipt.
+fn prefetch(known: &Destination, message: usize) -> u16 {
+    let admitted = known.settings.limits.admit(AHEAD).unwrap_or(usize::MAX);
+    let receipts = admitted.clamp(1, known.settings.concurrency * 2);
+    let messages = receipts.div_ceil(message).max(receipts.min(FEW)).min(300);
+    u16::try_from(messages).unwrap_or(300)
 }
 
 #[cfg(test)]
 mod tests {
+    use shared::configuration;
+    use shared::destination::{Mode, Settings};
+
     use super::*;
 
-    fn destination(text: &str) -> Destination {
-        serde_json::from_str(text).unwrap()
+    fn held(text: &str) -> (usize, configuration::Destination) {
+        let destination: configuration::Destination = serde_json::from_str(text).unwrap();
+        let known = Destination {
+            name: "fiscal".to_owned(),
+            version: 1,
+            mode: Mode::Open,
+            said: None,
+            closing: None,
+            failed_at: None,
+            open_for: None,
+            read: Instant::now(),
+            settings: Settings::of(&destination),
+        };
+        (usize::from(prefetch(&known, destination.message())), destination)
     }
 
     #[test]
     fn what_is_prefetched_is_admitted_within_seconds() {
-        let gate = |text| Gate::new(&destination(text)).prefetch();
-        assert_eq!(gate(r#"{"url": "http://localhost", "rate": "10/s"}"#), 20);
-        assert_eq!(gate(r#"{"url": "http://localhost", "rate": "1/h"}"#), 1);
-        assert_eq!(gate(r#"{"url": "http://localhost", "concurrency": 5}"#), 10);
+        let prefetched = |text| held(text).0;
+        assert_eq!(prefetched(r#"{"url": "http://localhost", "limits": ["10/s"]}"#), 20);
+        assert_eq!(
+            prefetched(r#"{"url": "http://localhost", "limits": ["10/s", "1/h"]}"#),
+            1
+        );
+        assert_eq!(prefetched(r#"{"url": "http://localhost", "concurrency": 5}"#), 10);
     }
 
     #[test]
     fn messages_of_several_receipts_hold_no_more_than_messages_of_one() {
-        for (rate, concurrency) in [
+        for (limits, concurrency) in [
             ("", 64),
             ("", 1000),
             ("", 9),
@@ -144,29 +264,14 @@ mod tests {
             ("100/s", 64),
             ("5000/s", 16),
         ] {
-            let rate = if rate.is_empty() {
-                String::new()
-            } else {
-                format!(r#", "rate": "{rate}""#)
-            };
-            let destination = destination(&format!(
-                r#"{{"url": "http://localhost", "concurrency": {concurrency}{rate}}}"#
+            let (prefetched, destination) = held(&format!(
+                r#"{{"url": "http://localhost", "concurrency": {concurrency}, "limits": "{limits}"}}"#
             ));
-            let held = usize::from(Gate::new(&destination).prefetch()) * destination.message();
+            let held = prefetched * destination.message();
             assert!(
                 held <= 2 * concurrency + destination.message(),
                 "{destination:?}: {held}"
             );
         }
-    }
-
-    #[tokio::test]
-    async fn turns_come_no_faster_than_the_limit() {
-        let gate = Gate::new(&destination(r#"{"url": "http://localhost", "rate": "50/s"}"#));
-        let begun = std::time::Instant::now();
-        for _ in 0..6 {
-            gate.turn().await;
-        }
-        assert!(begun.elapsed() >= Duration::from_millis(99), "{:?}", begun.elapsed());
     }
 }

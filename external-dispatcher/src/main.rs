@@ -23,7 +23,10 @@ fn main() -> anyhow::Result<()> {
     let configuration = Configuration::load(&Arguments::parse().config)?;
     let guard = telemetry::start(&configuration.telemetry, "chekhov-external-dispatcher")?;
     // One thread: nothing has to be handed from one to another, and whoever needs more starts more instances.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .event_interval(7)
+        .enable_all()
+        .build()?;
     let ended = runtime.block_on(async {
         let stop = life::stop_on_signal()?;
         external_dispatcher::app::run(configuration, stop).await

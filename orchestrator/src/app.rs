@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use shared::configuration::Configuration;
+use shared::destination::Following;
 use shared::life::{self, Heart, Holdings};
 use shared::pipeline::{Pipeline, Source};
 use shared::stage::{Endpoints, Versions};
@@ -61,10 +62,12 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
             .clone()
             .watch(pool.clone(), Arc::clone(&heart), every, stop.clone()),
     );
+    let following = Following::start(&pool, &configuration).await.context("database.url")?;
     let finished = CancellationToken::new();
     let (hand_off, relaying) = relay::start(
         &configuration,
         pool.clone(),
+        Arc::clone(&following),
         Arc::clone(&due),
         stop.clone(),
         finished.clone(),
@@ -107,6 +110,8 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
         room: Arc::new(Semaphore::new(intake::ROOM)),
         tracker: tracker.clone(),
         due,
+        following,
+        destinations,
     };
     tokio::spawn(serve_metrics(metrics_listener, handle, last.clone()));
     let serving = axum::serve(listener, intake::router(Arc::new(intake))).with_graceful_shutdown(drained(stop.clone()));

@@ -1,6 +1,7 @@
-//! The HTTP API: posting receipts, reading them, health.
+//! The HTTP API: posting receipts, reading them, steering them and their destinations, health.
 
 pub mod auth;
+mod destinations;
 mod health;
 mod openapi;
 mod post;
@@ -9,6 +10,7 @@ mod read;
 mod reason;
 mod steer;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -18,6 +20,7 @@ use axum::http::{HeaderValue, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{get, post as on_post};
+use shared::destination::Following;
 use shared::life::Heart;
 use shared::stage::Versions;
 use shared::store::accept::AcceptBatch;
@@ -61,6 +64,10 @@ pub struct Intake {
     pub tracker: TaskTracker,
     /// Told when a receipt may be ready for its destination.
     pub due: Arc<Notify>,
+    /// The destinations' states.
+    pub following: Arc<Following>,
+    /// Those of this process's configuration.
+    pub destinations: BTreeSet<String>,
 }
 
 /// Every endpoint.
@@ -70,6 +77,11 @@ pub fn router(intake: Arc<Intake>) -> Router {
         .route("/v1/receipts/{id}", get(read::by_id))
         .route("/v1/receipts/{id}/cancel", on_post(steer::cancel))
         .route("/v1/receipts/{id}/release", on_post(steer::release))
+        .route("/v1/destinations", get(destinations::all))
+        .route(
+            "/v1/destinations/{name}",
+            get(destinations::one).patch(destinations::change),
+        )
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .route("/openapi.json", get(openapi::document))

@@ -177,6 +177,7 @@ fn refused(refusal: Refusal) -> Problem {
     match refusal {
         Refusal::NotJson { detail } => Problem::new(StatusCode::BAD_REQUEST, detail),
         Refusal::Faults(faults) => Problem::faults(
+            "the receipt has faults",
             faults
                 .into_iter()
                 .map(|fault| Fault {

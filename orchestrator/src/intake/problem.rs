@@ -21,7 +21,7 @@ pub struct Problem {
     status: StatusCode,
     /// A sentence for a person.
     detail: String,
-    /// Every fault of a receipt.
+    /// Every fault of a body.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<Fault>,
     #[serde(skip)]
@@ -71,10 +71,10 @@ impl Problem {
 
     /// 422, with every fault.
     #[must_use]
-    pub fn faults(errors: Vec<Fault>) -> Self {
+    pub fn faults(detail: &str, errors: Vec<Fault>) -> Self {
         Self {
             errors,
-            ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "the receipt has faults")
+            ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
         }
     }
 

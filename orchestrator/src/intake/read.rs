@@ -135,6 +135,14 @@ pub async fn by_key(
     }))
 }
 
+/// Why nothing goes to a destination now.
+fn shut(intake: &Intake, destination: &str) -> Option<String> {
+    if !intake.destinations.contains(destination) {
+        return Some(format!("{destination} is not in the configuration"));
+    }
+    intake.following.get(destination)?.reason()
+}
+
 async fn view(intake: &Intake, caller: &Caller, id: Uuid) -> Result<Option<ReceiptView>, Problem> {
     let Some(receipt) = read::receipt(&intake.pool, id)
         .await?
@@ -152,7 +160,8 @@ async fn view(intake: &Intake, caller: &Caller, id: Uuid) -> Result<Option<Recei
     let pipeline = intake.versions.get(&receipt.pipeline).await.ok();
     let position = receipt.position.and_then(|position| usize::try_from(position).ok());
     let stage = position.and_then(|position| pipeline.as_ref()?.stages.get(position).map(|stage| stage.name.clone()));
-    let reason = reason(&receipt);
+    let external = position.and_then(|position| pipeline.as_ref()?.stages.get(position)?.destination());
+    let reason = reason(&receipt, external.and_then(|destination| shut(intake, destination)));
     let trace = TraceContext {
         traceparent: receipt.traceparent,
         tracestate: None,

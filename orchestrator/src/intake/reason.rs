@@ -4,10 +4,11 @@ use shared::store::read::View;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// The sentence; `None` where nothing waits and nothing was said.
-pub fn reason(view: &View) -> Option<String> {
+/// The sentence; `None` where nothing waits and nothing was said. `shut`: why nothing goes to its destination now.
+pub fn reason(view: &View, shut: Option<String>) -> Option<String> {
     let destination = view.destination.as_deref().unwrap_or_default();
     let waits_for = match view.state.as_str() {
+        "waiting" | "queued" if shut.is_some() => shut.unwrap_or_default(),
         "waiting" => match view.due_at {
             Some(due) if due <= OffsetDateTime::now_utc() => "due now".to_owned(),
             Some(due) => format!("next attempt at {}", due.format(&Rfc3339).unwrap_or_default()),
@@ -66,8 +67,17 @@ mod tests {
             ("parked", Some("why"), None, "why; waiting for a person"),
             ("rejected", Some("why"), None, "why"),
         ] {
-            assert_eq!(reason(&view(state, said, due_at)).as_deref(), Some(expected), "{state}");
+            assert_eq!(
+                reason(&view(state, said, due_at), None).as_deref(),
+                Some(expected),
+                "{state}"
+            );
         }
-        assert_eq!(reason(&view("registered", None, None)), None);
+        assert_eq!(reason(&view("registered", None, None), None), None);
+        let shut = Some("fiscal is paused".to_owned());
+        assert_eq!(
+            reason(&view("queued", Some("why"), None), shut).as_deref(),
+            Some("why; fiscal is paused")
+        );
     }
 }

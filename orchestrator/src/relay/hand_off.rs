@@ -1,8 +1,8 @@
 //! How an owner hands its receipt off without waiting for a relay.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use shared::destination::{Following, State};
 use shared::store::relay::Queued;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -14,8 +14,7 @@ use super::publisher::Publication;
 pub struct HandOff {
     broker: Arc<Broker>,
     publications: mpsc::Sender<Publication>,
-    /// `max_queued` of each destination.
-    bounds: BTreeMap<String, i64>,
+    following: Arc<Following>,
     stop: CancellationToken,
 }
 
@@ -23,13 +22,13 @@ impl HandOff {
     pub(super) fn new(
         broker: Arc<Broker>,
         publications: mpsc::Sender<Publication>,
-        bounds: BTreeMap<String, i64>,
+        following: Arc<Following>,
         stop: CancellationToken,
     ) -> Self {
         Self {
             broker,
             publications,
-            bounds,
+            following,
             stop,
         }
     }
@@ -41,12 +40,13 @@ impl HandOff {
     }
 
     /// The bound of what is queued for `destination`, if an owner may queue for it: what is queued is published at once, so
-    /// not while the broker is away, the publisher is behind or the process stops.
+    /// not while the broker is away, the publisher is behind, the process stops or the destination is not open.
     #[must_use]
     pub fn bound(&self, destination: &str) -> Option<i64> {
         let keeps_up = self.publications.capacity() * 2 > self.publications.max_capacity();
         let open = self.broker.connected() && keeps_up && !self.stop.is_cancelled();
-        self.bounds.get(destination).copied().filter(|_| open)
+        let known = self.following.get(destination).filter(|_| open)?;
+        (known.state() == State::Open).then(|| known.settings.horizon())
     }
 
     /// Publishes what was queued. A message that is lost here is missed by the healer.

@@ -1,7 +1,8 @@
 //! The hand-off: what is due for a destination is queued in the database, then published.
 //!
 //! The commit comes first; a message that is lost afterwards is missed by the healer, one that is doubled or late finds
-//! another epoch. While the broker is away nothing is queued: a receipt that waits costs one row.
+//! another epoch. While the broker is away or the destination is closed nothing is queued: a receipt that waits costs one row,
+//! which nobody touches. The relays' look is also how an orchestrator follows the destinations' states.
 //!
 //! An owner whose receipt comes to an external stage queues it itself, with its step, while nothing else waits for the
 //! destination ([`HandOff`]); everything else is queued by the relays.
@@ -13,25 +14,24 @@ mod publisher;
 pub use hand_off::HandOff;
 pub use publisher::Broker;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use shared::configuration::{Configuration, Destination};
+use shared::configuration::{self, Configuration};
+use shared::destination::{Destination, Following, State};
 use shared::handoff;
-use shared::store::{StoreError, relay};
+use shared::store::relay::Bounds;
+use shared::store::{StoreError, destinations, relay};
 use sqlx::PgPool;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use publisher::{Publication, Queue};
 
-/// How often a relay looks for timers that became due. Receipts of its own wake it earlier.
+/// How often a relay looks for timers that became due, and for destinations that changed. Receipts of its own wake it earlier.
 const ROUND: Duration = Duration::from_secs(1);
-/// How often it looks once there has been nothing for [`QUIET`] rounds.
-const IDLE: Duration = Duration::from_secs(2);
-const QUIET: u32 = 10;
 /// How long it gathers after it was woken, and its pace under load.
 const GATHER: Duration = Duration::from_millis(10);
 /// The most queued at once.
@@ -43,17 +43,13 @@ const INBOX: usize = 1024;
 pub fn start(
     configuration: &Configuration,
     pool: PgPool,
+    following: Arc<Following>,
     due: Arc<Notify>,
     stop: CancellationToken,
     finished: CancellationToken,
 ) -> (HandOff, impl Future<Output = ()> + Send + use<>) {
     let prefix = configuration.rabbitmq.prefix.clone();
-    let bounds: BTreeMap<String, i64> = configuration
-        .destination
-        .iter()
-        .map(|(name, destination)| (name.clone(), destination.max_queued))
-        .collect();
-    let queue = |(name, destination): (&String, &Destination)| Queue {
+    let queue = |(name, destination): (&String, &configuration::Destination)| Queue {
         destination: name.clone(),
         name: handoff::queue(&prefix, name),
         message: destination.message(),
@@ -62,30 +58,42 @@ pub fn start(
     let (publications, inbox) = mpsc::channel(INBOX);
     let broker = Arc::new(Broker::default());
     let url = configuration.rabbitmq.url.clone();
-    let hand_off = HandOff::new(Arc::clone(&broker), publications.clone(), bounds.clone(), stop.clone());
+    let hand_off = HandOff::new(
+        Arc::clone(&broker),
+        publications.clone(),
+        Arc::clone(&following),
+        stop.clone(),
+    );
+    let destinations = configuration.destination.keys().cloned().collect();
     let publishing = publisher::run(url, queues, inbox, Arc::clone(&broker), finished);
     let running = async move {
-        tokio::join!(publishing, relaying(pool, bounds, publications, due, broker, stop));
+        tokio::join!(
+            publishing,
+            relaying(pool, destinations, following, publications, due, broker, stop)
+        );
     };
     (hand_off, running)
 }
 
 async fn relaying(
     pool: PgPool,
-    destinations: BTreeMap<String, i64>,
+    destinations: BTreeSet<String>,
+    following: Arc<Following>,
     publications: mpsc::Sender<Publication>,
     due: Arc<Notify>,
     broker: Arc<Broker>,
     stop: CancellationToken,
 ) {
-    let (mut more, mut quiet) = (false, 0);
-    let mut walks: BTreeMap<&str, relay::Walk> = BTreeMap::new();
+    let mut walks: BTreeMap<String, relay::Walk> = BTreeMap::new();
+    let mut looked = Instant::now();
     loop {
         let rest = async {
-            if !more {
+            if !walks.values().any(relay::Walk::is_under_way) {
+                // What waits for a closed destination wakes nobody.
+                let open = destinations.iter().any(|name| following.admits(name));
                 tokio::select! {
-                    () = due.notified() => quiet = 0,
-                    () = tokio::time::sleep(if quiet > QUIET { IDLE } else { ROUND }) => quiet += 1,
+                    () = due.notified(), if open => {}
+                    () = tokio::time::sleep(ROUND) => {}
                 }
             }
             tokio::time::sleep(GATHER).await;
@@ -93,45 +101,63 @@ async fn relaying(
         if stop.run_until_cancelled(rest).await.is_none() {
             return;
         }
-        more = false;
-        for (destination, max_queued) in &destinations {
-            if !broker.connected() {
-                continue;
+        // Whoever is under way looks no more often than it has to.
+        let mut names: Vec<String> = walks
+            .iter()
+            .filter(|(_, walk)| walk.is_under_way())
+            .map(|(name, _)| name.clone())
+            .collect();
+        if names.is_empty() || looked.elapsed() >= ROUND {
+            looked = Instant::now();
+            match look(&pool, &following).await {
+                Ok(found) => names = found,
+                Err(error) => {
+                    tracing::warn!(%error, "nothing can be queued without the database");
+                    continue;
+                }
             }
-            let walk = walks.entry(destination.as_str()).or_default();
-            match queue(&pool, destination, *max_queued, walk).await {
+        }
+        names.retain(|name| broker.connected() && destinations.contains(name) && following.admits(name));
+        walks.retain(|name, _| names.contains(name));
+        for name in names {
+            let Some(known) = following.get(&name) else { continue };
+            match queue(&pool, &known, walks.entry(name.clone()).or_default()).await {
                 Ok(queued) => {
-                    if !queued.is_empty() {
-                        (more, quiet) = (true, 0);
-                    }
-                    metrics::counter!("chekhov_queued_total", "destination" => destination.clone())
+                    metrics::counter!("chekhov_queued_total", "destination" => name.clone())
                         .increment(u64::try_from(queued.len()).unwrap_or_default());
                     for receipt in queued {
-                        let publication = Publication {
-                            destination: destination.clone(),
-                            receipt,
-                        };
-                        if publications.send(publication).await.is_err() {
+                        let destination = name.clone();
+                        if publications.send(Publication { destination, receipt }).await.is_err() {
                             return;
                         }
                     }
                 }
-                Err(error) => tracing::warn!(%error, %destination, "nothing could be queued"),
+                Err(error) => tracing::warn!(%error, destination = %name, "nothing could be queued"),
             }
         }
     }
 }
 
-/// Looks before it locks: an idle destination costs one query a round.
-async fn queue(
-    pool: &PgPool,
-    destination: &str,
-    max_queued: i64,
-    walk: &mut relay::Walk,
-) -> Result<Vec<relay::Queued>, StoreError> {
-    if !walk.is_under_way() && !relay::is_due(pool, destination).await? {
-        return Ok(Vec::new());
-    }
-    let put = relay::queue(pool, destination, max_queued, BATCH, walk).await?;
+/// One look at all destinations, before any lock: answers those that something waits for.
+async fn look(pool: &PgPool, following: &Following) -> Result<Vec<String>, StoreError> {
+    let (seen, due): (Vec<_>, Vec<_>) = destinations::look(pool).await?.into_iter().unzip();
+    let names: Vec<String> = seen.iter().map(|destination| destination.name.clone()).collect();
+    following.learn(seen);
+    Ok(names
+        .into_iter()
+        .zip(due)
+        .filter(|(_, due)| *due)
+        .map(|(name, _)| name)
+        .collect())
+}
+
+async fn queue(pool: &PgPool, known: &Destination, walk: &mut relay::Walk) -> Result<Vec<relay::Queued>, StoreError> {
+    let bounds = Bounds {
+        max_queued: known.settings.horizon(),
+        limit: BATCH,
+        only_sent: known.state() == State::Draining,
+        fresh_since: known.failed_at,
+    };
+    let put = relay::queue(pool, &known.name, bounds, walk).await?;
     relay::messages(pool, &put).await
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::read::Mistake;
-use super::{Rate, Secret, duration};
+use super::{Limits, Secret, duration};
 
 /// `[service.<name>]`
 #[derive(Debug, Clone, Deserialize)]
@@ -47,13 +47,23 @@ pub struct Destination {
     /// Calls in flight in one dispatcher. Default 64.
     #[serde(default = "calls")]
     pub concurrency: usize,
-    /// The most calls of one dispatcher, such as `50/s`. Absent: no limit.
-    pub rate: Option<Rate>,
+    /// The most calls of all dispatchers together, such as `["50/s", "180/h"]`. Absent: no limit.
+    #[serde(default)]
+    pub limits: Limits,
+    /// How long it takes from opening to full speed. Default 30 s.
+    #[serde(deserialize_with = "duration", default = "half_a_minute")]
+    pub slow_start: Duration,
+    /// How long after it closed the first canary is sent; the pause doubles with each that fails. Default 1 s.
+    #[serde(deserialize_with = "duration", default = "second")]
+    pub probe: Duration,
+    /// The longest pause between canaries. Default 30 s.
+    #[serde(deserialize_with = "duration", default = "half_a_minute")]
+    pub probe_max: Duration,
     /// Receipts in the broker at once. Default 10,000.
     #[serde(default = "horizon")]
     pub max_queued: i64,
     /// A message is taken for lost when the queue has been empty, or is past it, for this long.
-    /// Default: the longest of a minute, four timeouts and three intervals of the rate.
+    /// Default: the longest of a minute, four timeouts and three intervals of the limits.
     #[serde(default, deserialize_with = "duration::optional")]
     pub lost_after: Option<Duration>,
     /// Added to every request; treated as secrets.
@@ -77,21 +87,18 @@ impl Destination {
     /// eighth of what a dispatcher may have in flight, so that several share a backlog evenly.
     #[must_use]
     pub fn message(&self) -> usize {
-        let admitted = self.rate.map_or(u128::MAX, |rate| {
-            u128::from(rate.calls) * TENTH.as_millis() / rate.per.as_millis().max(1)
-        });
-        usize::try_from(admitted)
-            .unwrap_or(usize::MAX)
-            .min(self.concurrency / 8)
-            .clamp(1, MOST)
+        let admitted = self.limits.admit(TENTH).unwrap_or(usize::MAX);
+        admitted.min(self.concurrency / 8).clamp(1, MOST)
     }
 
     /// When a queued receipt's message is taken for lost: longer than a delivery is ever held by a dispatcher.
     #[must_use]
     pub fn lost_after(&self) -> Duration {
-        let interval = self.rate.map_or(Duration::ZERO, |rate| rate.per / rate.calls);
-        self.lost_after
-            .unwrap_or_else(|| Duration::from_mins(1).max(self.timeout * 4).max(interval * 3))
+        self.lost_after.unwrap_or_else(|| {
+            Duration::from_mins(1)
+                .max(self.timeout * 4)
+                .max(self.limits.interval() * 3)
+        })
     }
 }
 
@@ -114,6 +121,12 @@ fn calls() -> usize {
 }
 fn horizon() -> i64 {
     10_000
+}
+fn second() -> Duration {
+    Duration::from_secs(1)
+}
+fn half_a_minute() -> Duration {
+    Duration::from_secs(30)
 }
 fn ten_seconds() -> Duration {
     Duration::from_secs(10)

@@ -3,7 +3,7 @@
 //!
 //! Every key is described where it stands; a key that nobody reads is a mistake. Secrets never show in `Debug`.
 
-mod duration;
+pub(crate) mod duration;
 mod endpoints;
 mod rate;
 mod read;
@@ -12,7 +12,7 @@ mod sections;
 
 pub use duration::duration;
 pub use endpoints::{Destination, Service};
-pub use rate::Rate;
+pub use rate::{Limits, Rate};
 pub use secret::Secret;
 pub use sections::{
     Database, Dispatcher, Heartbeat, Intake, LogFormat, Orchestrator, RabbitMq, Role, Telemetry, Token,
@@ -136,7 +136,7 @@ mod tests {
         url = "amqp://localhost"
         [destination.fiscal]
         url = "http://localhost:8090/fiscal"
-        rate = "50/s"
+        limits = ["50/s"]
     "#;
 
     #[test]
@@ -177,7 +177,7 @@ mod tests {
             "pipeline:",
             "rabbitmq.prefx:",
             "rabbitmq.prefix:",
-            "destination.fiscal.rate:",
+            "destination.fiscal.limits:",
             "destination.fiscal.concurrency:",
             "destination.other:",
             "destination.other.timeout:",

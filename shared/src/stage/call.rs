@@ -7,7 +7,7 @@ use tracing::{Instrument, info_span};
 use uuid::Uuid;
 
 use super::attempt::{Attempt, key};
-use super::endpoint::Endpoint;
+use super::endpoint::{Endpoint, Seen};
 use super::sends::{Prepared, prepare};
 use crate::pipeline::{Effect, Exchange, Rendered, Request, Stage, Subject, To, Verdict, constrain};
 use crate::store::StoreError;
@@ -20,6 +20,9 @@ pub enum Unmade {
     /// The send deadline has passed, or somebody else has the receipt.
     #[error("somebody else may have the receipt")]
     Fenced,
+    /// No call to the destination may be made for now.
+    #[error("the destination takes no calls now")]
+    Shut,
     /// What has to be stored before the call could not be.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -81,15 +84,24 @@ pub(super) async fn call(
         }
     };
 
-    let permit = attempt.admission.admit(endpoint).await;
+    let Ok(permit) = attempt.admission.admit(endpoint).await else {
+        return Err(Unmade::Shut);
+    };
     if !attempt.heart.may_send(work.hold.owner) {
         return Err(Unmade::Fenced);
     }
     let mut row = row(work, stage, request, call_id);
+    let begun = Instant::now();
     let exchange = send(attempt, endpoint, &rendered, request, &mut row).await;
     drop(permit);
 
     let verdict = request.judge(subject, &row.call_id, item, &exchange);
+    attempt.admission.saw(&Seen {
+        receipt: work.hold.id,
+        begun,
+        exchange: &exchange,
+        verdict: &verdict,
+    });
     let undeclared = u32::try_from(work.counters.undeclared).unwrap_or_default();
     complete(&mut row, endpoint, &exchange, &verdict);
     let verdict = constrain(

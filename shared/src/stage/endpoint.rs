@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use uuid::Uuid;
 
 use super::exchange::{Base, Client};
 use crate::configuration::{Configuration, Secret};
-use crate::pipeline::{Exchange, Rendered, To};
+use crate::pipeline::{Exchange, Rendered, To, Verdict};
 use crate::telemetry::TraceContext;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -40,24 +41,43 @@ pub struct Endpoints {
 
 /// Lets a call pass when its time has come: an internal service's concurrency, or a destination's gate.
 pub trait Admission: Send + Sync {
-    /// Waits until a call to `endpoint` may be made; what it returns is held for the call's duration.
-    fn admit<'a>(
-        &'a self,
-        endpoint: &'a Endpoint,
-    ) -> Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>> + Send + 'a>>;
+    /// Waits until a call to `endpoint` may be made; what it returns is held for the call's duration. An error: it may not be
+    /// made at all for now.
+    fn admit<'a>(&'a self, endpoint: &'a Endpoint) -> Admitted<'a>;
+
+    /// Takes note of what a call came to.
+    fn saw(&self, call: &Seen<'_>);
+}
+
+/// See [`Admission::admit`].
+pub type Admitted<'a> = Pin<Box<dyn Future<Output = Result<Option<OwnedSemaphorePermit>, Shut>> + Send + 'a>>;
+
+/// No call may be made for now: the destination is closed, or an operator wants none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shut;
+
+/// A call, as whoever admits calls sees it.
+pub struct Seen<'a> {
+    /// Whose it was.
+    pub receipt: Uuid,
+    /// When it began.
+    pub begun: Instant,
+    /// What happened.
+    pub exchange: &'a Exchange,
+    /// What it came to.
+    pub verdict: &'a Verdict,
 }
 
 /// The admission of internal services: so many requests at once.
 pub struct Concurrency;
 
 impl Admission for Concurrency {
-    fn admit<'a>(
-        &'a self,
-        endpoint: &'a Endpoint,
-    ) -> Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>> + Send + 'a>> {
+    fn admit<'a>(&'a self, endpoint: &'a Endpoint) -> Admitted<'a> {
         // The semaphore is never closed, so there is always a permit in the end.
-        Box::pin(async { Arc::clone(&endpoint.concurrency).acquire_owned().await.ok() })
+        Box::pin(async { Ok(Arc::clone(&endpoint.concurrency).acquire_owned().await.ok()) })
     }
+
+    fn saw(&self, _call: &Seen<'_>) {}
 }
 
 /// Why the endpoints cannot be used.

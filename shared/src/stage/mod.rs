@@ -11,5 +11,5 @@ pub mod versions;
 
 pub use attempt::{Abandoned, Attempt, Ended};
 pub use call::Unmade;
-pub use endpoint::{Admission, Endpoints};
+pub use endpoint::{Admission, Admitted, Endpoints, Seen, Shut};
 pub use versions::Versions;

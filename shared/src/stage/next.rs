@@ -13,7 +13,12 @@ pub enum Holder<'a> {
     /// Runs internal stages.
     Orchestrator,
     /// Calls this destination.
-    Dispatcher(&'a str),
+    Dispatcher {
+        /// Its name.
+        destination: &'a str,
+        /// Whether it takes calls: what happens while it does not is charged to no receipt.
+        open: bool,
+    },
 }
 
 /// The destination of the stage at `position` or of the first external one after it, or ''.
@@ -64,7 +69,10 @@ pub fn step(work: &Work, pipeline: &Pipeline, stage: &Stage, ended: Ended, holde
         attempt: work.counters.attempt + 1,
         ..work.counters
     };
-    counters.spent_ms += ended.calls.iter().map(|call| millis(call.duration)).sum::<i64>();
+    let shut = matches!(holder, Holder::Dispatcher { open: false, .. });
+    if !shut {
+        counters.spent_ms += ended.calls.iter().map(|call| millis(call.duration)).sum::<i64>();
+    }
     let waits = |delay: Duration| {
         if stage.destination().is_some() {
             To::WaitCall(delay)
@@ -85,6 +93,11 @@ pub fn step(work: &Work, pipeline: &Pipeline, stage: &Stage, ended: Ended, holde
             };
             forward(pipeline, position, holder)
         }
+        // The destination failed, not the receipt: its budget stands still, and so does its back-off.
+        Verdict::Retry { .. } | Verdict::Credentials { .. } | Verdict::Unknown { .. } if shut => {
+            waits(stage.retry.delay(count(counters.failures), jitter))
+        }
+        Verdict::Retry { after: Some(after), .. } if stage.destination().is_some() => waits(after),
         Verdict::Retry { after, .. } => {
             let delay = after.unwrap_or_else(|| stage.retry.delay(count(counters.failures), jitter));
             retry(stage, &mut counters, &mut reason, delay, waits)
@@ -178,8 +191,8 @@ fn forward(pipeline: &Pipeline, position: usize, holder: Holder<'_>) -> To {
     match (pipeline.stages.get(position).map(Stage::destination), holder) {
         (None, _) => To::Registered,
         (Some(None), Holder::Orchestrator) => To::Own,
-        (Some(None), Holder::Dispatcher(_)) => To::WaitInternal(Duration::ZERO),
-        (Some(Some(next)), Holder::Dispatcher(here)) if next == here => To::Own,
+        (Some(None), Holder::Dispatcher { .. }) => To::WaitInternal(Duration::ZERO),
+        (Some(Some(next)), Holder::Dispatcher { destination, .. }) if next == destination => To::Own,
         (Some(Some(_)), _) => To::WaitFirstCall,
     }
 }

@@ -53,6 +53,93 @@ pub async fn internal_backlog(pool: &PgPool, bound: i64) -> Result<i64, StoreErr
     .await?)
 }
 
+/// Claims the receipt that a closed destination is probed with: what is due first, what was sent before what is new, and if
+/// nothing waits one that is queued (a scan of `work`, which only then finds nothing else there). `only_sent`: nothing new.
+///
+/// # Errors
+/// When the database does not answer. What it claimed all the same has an owner that does not know of it.
+pub async fn canary(
+    pool: &PgPool,
+    destination: &str,
+    owner: Uuid,
+    only_sent: bool,
+) -> Result<Option<Uuid>, StoreError> {
+    Ok(sqlx::query_scalar!(
+        r#"
+        with timer as materialized (
+            select ctid as place from work where destination = $1 and call_due_at is not null and (not $3 or unresolved or registered)
+            order by call_due_at limit 1 for update skip locked
+        ), first as materialized (
+            select ctid as place from work where destination = $1 and first_call_key is not null and not $3
+            order by first_call_key, id limit 1 for update skip locked
+        ), queued as materialized (
+            select ctid as place from work
+            where destination = $1 and state = 'queued' and (not $3 or unresolved or registered)
+              and not exists (select from timer) and not exists (select from first)
+              and (select put > (select coalesce(sum(taken), 0) from horizon_taken where destination = $1) from horizons where destination = $1)
+            limit 1 for update skip locked
+        ), chosen as (
+            select place from (
+                select place, 1 as turn from timer union all select place, 2 from first union all select place, 3 from queued
+            ) candidates order by turn limit 1
+        ), before as (
+            select work.id, work.state from work join chosen on work.ctid = chosen.place
+        ), claimed as (
+            update work set state = 'dispatching', owner = $2, epoch = epoch + 1, call_due_at = null, first_call_key = null, moved_at = now()
+            from chosen where work.ctid = chosen.place
+            returning work.id
+        ), taken as (
+            insert into horizon_taken (destination, instance, taken)
+            select $1, $2, 1 from before where state = 'queued'
+            on conflict (destination, instance) do update set taken = horizon_taken.taken + excluded.taken
+        )
+        select id from claimed
+        "#,
+        destination,
+        owner,
+        only_sent,
+    )
+    .fetch_optional(pool)
+    .await?)
+}
+
+/// Hands queued receipts back, whose messages are then stale: those never tried wait for their first call again, the others
+/// are due now. Answers how many it were; the rest was somebody else's by then.
+///
+/// # Errors
+/// When the database does not answer; repeating is harmless.
+pub async fn hand_back(pool: &PgPool, instance: Uuid, handed: &[(Uuid, i32)], reason: &str) -> Result<i64, StoreError> {
+    let mut handed = handed.to_vec();
+    handed.sort_unstable();
+    Ok(sqlx::query_scalar!(
+        r#"
+        with held as materialized (
+            select work.place from unnest($2::uuid[], $3::int[]) as given (id, epoch)
+            cross join lateral (
+                select ctid as place from work where id = given.id and epoch = given.epoch and state = 'queued' for update
+            ) work
+        ), moved as (
+            update work set state = 'waiting', epoch = epoch + 1, moved_at = now(), reason = $4,
+                   first_call_key = case when attempt = 0 then coalesce(deadline, 'infinity') end,
+                   call_due_at = case when attempt > 0 then now() end
+            from held where work.ctid = held.place
+            returning work.destination
+        ), taken as (
+            insert into horizon_taken (destination, instance, taken)
+            select destination, $1, count(*) from moved group by destination
+            on conflict (destination, instance) do update set taken = horizon_taken.taken + excluded.taken
+        )
+        select count(*) as "count!" from moved
+        "#,
+        instance,
+        &handed.iter().map(|(id, _)| *id).collect::<Vec<_>>(),
+        &handed.iter().map(|(_, epoch)| *epoch).collect::<Vec<_>>(),
+        reason,
+    )
+    .fetch_one(pool)
+    .await?)
+}
+
 /// A delivery about to be dispatched.
 #[derive(Debug, Clone)]
 pub struct Dispatch {

@@ -4,11 +4,13 @@
 //! receipt now, and the transition is dropped; what was committed is published, acknowledged or called only
 //! afterwards. Instants are the database's `now()`, delays are passed as durations.
 //!
-//! Modules follow the flow: [`accept`], [`claim`], [`step`], [`relay`], [`heal`], [`operate`], [`read`].
+//! Modules follow the flow: [`accept`], [`claim`], [`step`], [`relay`], [`heal`], [`operate`], [`read`]; beside
+//! it stand the destinations' rows: [`destinations`].
 
 pub mod accept;
 mod calls;
 pub mod claim;
+pub mod destinations;
 pub mod error;
 pub mod group;
 pub mod heal;

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use sqlx::PgPool;
+use sqlx::types::time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::StoreError;
@@ -52,37 +53,29 @@ pub struct Queued {
     pub tracestate: Option<String>,
 }
 
-/// Whether anything waits for `destination` and is due: one look, so that an idle relay takes no lock.
-///
-/// # Errors
-/// When the database does not answer.
-pub async fn is_due(pool: &PgPool, destination: &str) -> Result<bool, StoreError> {
-    Ok(sqlx::query_scalar!(
-        r#"
-        select exists (select from work where destination = $1 and call_due_at <= now())
-            or exists (select from work where destination = $1 and first_call_key is not null) as "due!"
-        "#,
-        destination
-    )
-    .fetch_one(pool)
-    .await?)
+/// What may be queued for a destination.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// The most that are queued, in all.
+    pub max_queued: i64,
+    /// The most at once.
+    pub limit: i64,
+    /// Only what was sent and is open there: nothing new is submitted.
+    pub only_sent: bool,
+    /// What was accepted since then is fresh.
+    pub fresh_since: Option<OffsetDateTime>,
 }
 
-/// Queues up to `limit` due receipts of `destination` while fewer than `max_queued` are queued: due timers (they were sent
-/// before), the longest due first, then first calls, earliest deadline first, then age. Timers take no more than seven
-/// tenths of the room, so that first calls never starve behind them. Answers them in that order.
+/// Queues due receipts of `destination`, in the order in which they are to be sent: timers (they were sent before), the longest
+/// due first; then first calls, earliest deadline first, then age; then fresh first calls, the newest first. Three tenths of
+/// the room are kept for the fresh, and of the rest timers take no more than seven tenths: none of them starves behind the
+/// others, however many they are. Answers them in that order.
 ///
 /// The horizon's row is locked, so that relays take turns and the bound holds for all of them together.
 ///
 /// # Errors
 /// When the database does not answer. What was queued all the same is found by the healer.
-pub async fn queue(
-    pool: &PgPool,
-    destination: &str,
-    max_queued: i64,
-    limit: i64,
-    walk: &mut Walk,
-) -> Result<Vec<Put>, StoreError> {
+pub async fn queue(pool: &PgPool, destination: &str, bounds: Bounds, walk: &mut Walk) -> Result<Vec<Put>, StoreError> {
     if walk.begun.is_none_or(|begun| begun.elapsed() >= WALK) {
         *walk = Walk::default();
     }
@@ -98,25 +91,30 @@ pub async fn queue(
         .await?;
         lock(&mut transaction, destination).await?.unwrap_or(0)
     };
-    let room = (max_queued - queued).min(limit);
+    let room = (bounds.max_queued - queued).min(bounds.limit);
     if room <= 0 {
         return Ok(Vec::new());
     }
     let rows = loop {
         let rows = sqlx::query!(
             r#"
-            with timers as materialized (
+            with fresh as materialized (
+                select ctid as at from work
+                where destination = $1 and first_call_key = 'infinity' and not $6 and id >= uuid_from($7)
+                order by id desc limit $2::bigint * 3 / 10 for update skip locked
+            ), timers as materialized (
                 select ctid as at, call_due_at from work
                 where destination = $1 and call_due_at <= now() and call_due_at >= coalesce($3::text::timestamptz, '-infinity')
-                order by call_due_at limit $2::bigint - $2::bigint * 3 / 10 for update skip locked
+                  and (not $6 or unresolved or registered)
+                order by call_due_at limit ($2::bigint - (select count(*) from fresh)) - ($2::bigint - (select count(*) from fresh)) * 3 / 10 for update skip locked
             ), firsts as materialized (
                 select ctid as at, first_call_key, id from work
-                where destination = $1 and first_call_key is not null
+                where destination = $1 and first_call_key is not null and not $6
                   and (first_call_key, id) > (coalesce($4::text::timestamptz, '-infinity'), coalesce($5::uuid, '00000000-0000-0000-0000-000000000000'))
                 order by first_call_key, id
-                limit greatest($2::bigint - (select count(*) from timers), 0) for update skip locked
+                limit greatest($2::bigint - (select count(*) from timers) - (select count(*) from fresh), 0) for update skip locked
             ), due as (
-                select at, row_number() over () as place from (select at from timers union all select at from firsts) t
+                select at, row_number() over () as place from (select at from timers union all select at from firsts union all select at from fresh) t
             ), moved as (
                 update work set state = 'queued', epoch = epoch + 1, call_due_at = null, first_call_key = null, moved_at = now()
                 from due where work.ctid = due.at
@@ -135,6 +133,8 @@ pub async fn queue(
             walk.timer,
             walk.first,
             walk.first_id,
+            bounds.only_sent,
+            bounds.fresh_since,
         )
         .fetch_all(&mut *transaction)
         .await?;

@@ -1,6 +1,7 @@
 //! The store on a real PostgreSQL: every row of the transition table, allowed and refused, and group commit's hygiene.
 //! `DATABASE_URL` names the server; each test has a database of its own.
 
+mod destinations;
 mod group;
 mod healing;
 mod records;
@@ -101,9 +102,18 @@ fn send() -> Send {
     }
 }
 
+fn bounds(max_queued: i64, limit: i64) -> relay::Bounds {
+    relay::Bounds {
+        max_queued,
+        limit,
+        only_sent: false,
+        fresh_since: None,
+    }
+}
+
 async fn queued(pool: &PgPool) -> relay::Put {
     accept(pool, Start::FirstCall).await;
-    relay::queue(pool, FISCAL, 100, 100, &mut relay::Walk::default())
+    relay::queue(pool, FISCAL, bounds(100, 100), &mut relay::Walk::default())
         .await
         .expect("the database answers")
         .pop()

@@ -10,7 +10,7 @@ use shared::store::step::{StepBatch, Stepped, To};
 use shared::store::{heal, relay};
 use sqlx::PgPool;
 
-use super::{FISCAL, ME, accept, call, claims, committed, held, moves, queued, send, state, step, work};
+use super::{FISCAL, ME, accept, bounds, call, claims, committed, held, moves, queued, send, state, step, work};
 
 #[sqlx::test(migrations = "../migrations")]
 async fn a_claim_of_unknown_fate_is_found_again(pool: PgPool) {
@@ -46,7 +46,7 @@ async fn a_step_of_unknown_fate_is_found_again_and_stands_once(pool: PgPool) {
 
 #[sqlx::test(migrations = "../migrations")]
 async fn a_hand_off_of_unknown_fate_is_found_again_and_counted_once(pool: PgPool) {
-    relay::queue(&pool, FISCAL, 1, 1, &mut relay::Walk::default())
+    relay::queue(&pool, FISCAL, bounds(1, 1), &mut relay::Walk::default())
         .await
         .unwrap();
     let id = accept(&pool, Start::Owned(ME)).await;

@@ -8,7 +8,9 @@ use shared::store::{Hold, claim, load, operate, relay};
 use sqlx::PgPool;
 use time::OffsetDateTime;
 
-use super::{FISCAL, ME, OTHER, accept, claims, committed, given, held, moves, queued, send, state, step, work};
+use super::{
+    FISCAL, ME, OTHER, accept, bounds, claims, committed, given, held, moves, queued, send, state, step, work,
+};
 
 #[sqlx::test(migrations = "../migrations")]
 async fn intake_gives_a_receipt_to_its_orchestrator_or_to_any(pool: PgPool) {
@@ -90,7 +92,7 @@ async fn an_owner_queues_its_receipt_while_there_is_room_and_nobody_waits(pool: 
         "no horizon yet"
     );
     assert_eq!(
-        relay::queue(&pool, FISCAL, 1, 1, &mut relay::Walk::default())
+        relay::queue(&pool, FISCAL, bounds(1, 1), &mut relay::Walk::default())
             .await
             .unwrap()
             .len(),
@@ -107,7 +109,7 @@ async fn an_owner_queues_its_receipt_while_there_is_room_and_nobody_waits(pool: 
         "another waits before it"
     );
     assert_eq!(
-        relay::queue(&pool, FISCAL, 9, 9, &mut relay::Walk::default())
+        relay::queue(&pool, FISCAL, bounds(9, 9), &mut relay::Walk::default())
             .await
             .unwrap()
             .len(),
@@ -148,7 +150,7 @@ async fn the_horizon_bounds_what_is_queued_and_counts_what_is_taken(pool: PgPool
     for _ in 0..5 {
         accept(&pool, Start::FirstCall).await;
     }
-    let queued = relay::queue(&pool, FISCAL, 3, 100, &mut relay::Walk::default())
+    let queued = relay::queue(&pool, FISCAL, bounds(3, 100), &mut relay::Walk::default())
         .await
         .unwrap();
     assert_eq!(queued.len(), 3);
@@ -156,7 +158,7 @@ async fn the_horizon_bounds_what_is_queued_and_counts_what_is_taken(pool: PgPool
     let said = messages.iter().map(|message| (message.id, message.epoch));
     assert!(said.eq(queued.iter().map(|put| (put.id, put.epoch))), "in their order");
     assert!(
-        relay::queue(&pool, FISCAL, 3, 100, &mut relay::Walk::default())
+        relay::queue(&pool, FISCAL, bounds(3, 100), &mut relay::Walk::default())
             .await
             .unwrap()
             .is_empty(),
@@ -166,7 +168,7 @@ async fn the_horizon_bounds_what_is_queued_and_counts_what_is_taken(pool: PgPool
     assert!(claims(&pool, queued[0].id, queued[0].epoch, None).await.is_some());
     assert_eq!(relay::depth(&pool, FISCAL).await.unwrap(), 2);
     assert_eq!(
-        relay::queue(&pool, FISCAL, 3, 100, &mut relay::Walk::default())
+        relay::queue(&pool, FISCAL, bounds(3, 100), &mut relay::Walk::default())
             .await
             .unwrap()
             .len(),
@@ -183,20 +185,18 @@ async fn a_timer_is_queued_when_it_is_due_and_a_deadline_goes_first(pool: PgPool
     urgent.deadline = Some(OffsetDateTime::now_utc() + Duration::from_hours(1));
     let id = urgent.id;
     committed::<AcceptBatch>(&pool, &[urgent], false).await;
-    let first = relay::queue(&pool, FISCAL, 100, 1, &mut relay::Walk::default())
+    let first = relay::queue(&pool, FISCAL, bounds(100, 1), &mut relay::Walk::default())
         .await
         .unwrap();
     assert_eq!(first[0].id, id);
-    assert!(relay::is_due(&pool, FISCAL).await.unwrap());
     assert_eq!(
-        relay::queue(&pool, FISCAL, 100, 100, &mut relay::Walk::default())
+        relay::queue(&pool, FISCAL, bounds(100, 100), &mut relay::Walk::default())
             .await
             .unwrap()
             .len(),
         1,
         "the timer is not due"
     );
-    assert!(!relay::is_due(&pool, FISCAL).await.unwrap());
 }
 
 #[sqlx::test(migrations = "../migrations")]
@@ -233,7 +233,7 @@ async fn first_calls_do_not_starve_behind_timers(pool: PgPool) {
             .unwrap()
     };
     assert_eq!(
-        relay::queue(&pool, FISCAL, 100, 10, &mut relay::Walk::default())
+        relay::queue(&pool, FISCAL, bounds(100, 10), &mut relay::Walk::default())
             .await
             .unwrap()
             .len(),
@@ -280,7 +280,7 @@ async fn an_operator_releases_what_is_parked_and_nothing_else(pool: PgPool) {
     assert!(moves(&pool, step(held(id, 1), To::Park)).await);
     assert!(operate::release(&pool, id, true).await.unwrap());
     assert_eq!(
-        relay::queue(&pool, FISCAL, 10, 10, &mut relay::Walk::default())
+        relay::queue(&pool, FISCAL, bounds(10, 10), &mut relay::Walk::default())
             .await
             .unwrap()[0]
             .id,
@@ -295,7 +295,7 @@ async fn a_relay_that_walks_on_leaves_nobody_behind(pool: PgPool) {
         accept(&pool, Start::FirstCall).await,
     ];
     let mut walk = relay::Walk::default();
-    let mut queued = relay::queue(&pool, FISCAL, 100, 1, &mut walk).await.unwrap();
+    let mut queued = relay::queue(&pool, FISCAL, bounds(100, 1), &mut walk).await.unwrap();
     assert!(walk.is_under_way());
     // One that stands before what was queued last.
     let mut urgent = given("urgent", Start::FirstCall);
@@ -303,12 +303,17 @@ async fn a_relay_that_walks_on_leaves_nobody_behind(pool: PgPool) {
     expected.push(urgent.id);
     committed::<AcceptBatch>(&pool, &[urgent], false).await;
     for _ in 0..2 {
-        queued.extend(relay::queue(&pool, FISCAL, 100, 1, &mut walk).await.unwrap());
+        queued.extend(relay::queue(&pool, FISCAL, bounds(100, 1), &mut walk).await.unwrap());
     }
     let mut ids: Vec<_> = queued.into_iter().map(|put| put.id).collect();
     ids.sort();
     expected.sort();
     assert_eq!(ids, expected);
-    assert!(relay::queue(&pool, FISCAL, 100, 1, &mut walk).await.unwrap().is_empty());
+    assert!(
+        relay::queue(&pool, FISCAL, bounds(100, 1), &mut walk)
+            .await
+            .unwrap()
+            .is_empty()
+    );
     assert!(!walk.is_under_way());
 }

@@ -183,6 +183,16 @@ impl Api {
         self.send(self.client.post(http::url(&self.base, path)?)).await
     }
 
+    /// Changes a destination.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn change(&self, destination: &str, change: &Value) -> anyhow::Result<Answer> {
+        let url = http::url(&self.base, &["v1", "destinations", destination])?;
+        let request = self.client.patch(url).header(CONTENT_TYPE, "application/json");
+        self.send(request.body(change.to_string())).await
+    }
+
     /// The same API with another token.
     #[must_use]
     pub fn with_token(&self, token: &str) -> Self {

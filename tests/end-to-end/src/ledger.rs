@@ -35,6 +35,21 @@ impl Entry {
     }
 }
 
+/// A call to the fiscal API, as it arrived.
+#[derive(Debug, Clone, Deserialize)]
+pub struct FiscalCall {
+    /// What was called: `fiscal.register` and so on.
+    pub target: String,
+    /// When it arrived, in milliseconds since 1970.
+    pub at: i64,
+    /// When its sender says that it was sent.
+    pub sent_at: Option<i64>,
+    /// The status answered.
+    pub status: Option<u16>,
+    /// Its key.
+    pub idempotency_key: Option<String>,
+}
+
 impl Ledger {
     /// The simulator at `base`, such as `http://127.0.0.1:8090`.
     #[must_use]
@@ -89,6 +104,17 @@ impl Ledger {
     /// When the simulator does not answer.
     pub async fn summary(&self) -> anyhow::Result<Value> {
         self.ask(Method::GET, &["ledger"], None).await
+    }
+
+    /// The fiscal calls that arrived from `since` on (milliseconds since 1970), in their order.
+    ///
+    /// # Errors
+    /// When the simulator does not answer.
+    pub async fn calls(&self, since: i64) -> anyhow::Result<Vec<FiscalCall>> {
+        let mut url = http::url(&self.base, &["calls"])?;
+        url.set_query(Some(&format!("since={since}")));
+        let calls = self.client.get(url).send().await?.bytes().await?;
+        serde_json::from_slice(&calls).context("calls of another shape")
     }
 
     /// What there is of one receipt.

@@ -5,6 +5,7 @@
 //! [judge](Stack::judge): nothing lost, nothing registered twice.
 
 mod api;
+mod backlog;
 mod collector;
 mod configured;
 mod eventually;
@@ -22,14 +23,15 @@ mod servers;
 mod stack;
 
 pub use api::{Answer, Api, Call, Receipt};
+pub use backlog::Backlog;
 pub use collector::{Collector, Span};
 pub use configured::{ONE_MERCHANT, TOKEN, VIEWER};
 pub use eventually::{eventually, in_parallel};
 pub use faults::{Fault, every_fault, one_of_each_mode};
 pub use invariants::Invariants;
 pub use judge::{Posted, Verdict, judge};
-pub use ledger::{Entry, Ledger};
-pub use measure::{early_stages, percentile};
+pub use ledger::{Entry, FiscalCall, Ledger};
+pub use measure::{busiest_second, early_stages, percentile};
 pub use options::Options;
 pub use processes::{Process, binary, free_port};
 pub use proxy::Proxy;

@@ -23,6 +23,20 @@ pub fn percentile(values: &[Duration], percent: usize) -> Option<Duration> {
     values.get(rank - 1).copied()
 }
 
+/// The most instants (in milliseconds) in any window of one second.
+#[must_use]
+pub fn busiest_second(instants: &[i64]) -> usize {
+    let mut instants = instants.to_vec();
+    instants.sort_unstable();
+    let within = |first: usize| {
+        instants[first..]
+            .iter()
+            .take_while(|at| **at < instants[first] + 1000)
+            .count()
+    };
+    (0..instants.len()).map(within).max().unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

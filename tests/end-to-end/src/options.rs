@@ -11,7 +11,7 @@ pub struct Options {
     pub orchestrators: usize,
     /// How many dispatchers.
     pub dispatchers: usize,
-    /// Keys of the configuration and their values: `("destination.fiscal.rate", "50/s")`.
+    /// Keys of the configuration and their values: `("destination.fiscal.limits", "50/s")`.
     pub configuration: Vec<(String, String)>,
     /// PostgreSQL and RabbitMQ; absent: those of the environment.
     pub servers: Option<Urls>,

@@ -45,7 +45,7 @@ impl State {
     }
 }
 
-/// The routes: control under `/ledger`, `/faults`, `/settings`; everything else is a simulated service.
+/// The routes: control under `/ledger`, `/calls`, `/faults`, `/settings`; everything else is a simulated service.
 ///
 /// Served other than by [`serve`], faults that close a connection answer an empty 500 instead.
 pub fn router(simulator: Simulator) -> Router {
@@ -53,6 +53,7 @@ pub fn router(simulator: Simulator) -> Router {
         .route("/healthz", get(async || "ok"))
         .route("/ledger", get(control::summary).delete(control::forget))
         .route("/ledger/{*receipt}", get(control::receipt))
+        .route("/calls", get(control::calls))
         .route(
             "/faults",
             get(control::faults)

@@ -1,11 +1,12 @@
-//! The handlers tests steer and judge by: `/ledger`, `/faults`, `/settings`.
+//! The handlers tests steer and judge by: `/ledger`, `/calls`, `/faults`, `/settings`.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::http::{StatusCode, Uri};
 use bytes::Bytes;
+use serde::Deserialize;
 use serde_json::json;
 
 use crate::answer::Answer;
@@ -47,6 +48,25 @@ pub(crate) async fn receipt(State(simulator): State<Simulator>, uri: Uri) -> Ans
         "trace_ids": traces,
         "processes": processes,
     }))
+}
+
+/// What `GET /calls` is asked for.
+#[derive(Deserialize)]
+pub(crate) struct Since {
+    /// Milliseconds since the epoch.
+    #[serde(default)]
+    since: i64,
+}
+
+/// `GET /calls?since=`: the fiscal calls that arrived since then, in the order of their arrival.
+pub(crate) async fn calls(State(simulator): State<Simulator>, Query(Since { since }): Query<Since>) -> Answer {
+    let ledger = lock(&simulator.state.ledger);
+    let calls: Vec<_> = ledger
+        .calls
+        .iter()
+        .filter(|call| call.at >= since && call.target.is_fiscal())
+        .collect();
+    Answer::ok(&calls)
 }
 
 /// `DELETE /ledger`

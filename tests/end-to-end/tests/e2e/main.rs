@@ -3,11 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "a scenario that cannot go on has failed")]
 
 mod broker_and_database;
+mod closed;
 mod everything_is_registered;
 mod faults;
 mod instances;
 mod intake;
 mod kills;
+mod limits;
 mod messages;
 mod outcomes;
 mod rolling;

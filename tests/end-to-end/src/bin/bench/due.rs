@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use end_to_end::Stack;
 use shared::store::claim;
-use shared::store::relay::{self, Walk};
+use shared::store::relay::{self, Bounds, Walk};
 use sqlx::PgPool;
 use uuid::Uuid;
 
@@ -49,9 +49,13 @@ pub async fn run(stack: &mut Stack, waiting: u64, handled: u64) -> anyhow::Resul
 }
 
 async fn queue(pool: &PgPool, walk: &mut Walk) -> anyhow::Result<u64> {
-    Ok(u64::try_from(
-        relay::queue(pool, "fiscal", i64::MAX / 2, PICKED, walk).await?.len(),
-    )?)
+    let bounds = Bounds {
+        max_queued: i64::MAX / 2,
+        limit: PICKED,
+        only_sent: false,
+        fresh_since: None,
+    };
+    Ok(u64::try_from(relay::queue(pool, "fiscal", bounds, walk).await?.len())?)
 }
 
 async fn claim(pool: &PgPool) -> anyhow::Result<u64> {

@@ -73,7 +73,7 @@ async fn main() -> anyhow::Result<()> {
         ..Options::default()
     };
     let mut options = options
-        .with("destination.fiscal.rate", "1000000/s")
+        .with("destination.fiscal.limits", "")
         .with("destination.fiscal.concurrency", WIDE)
         .with("orchestrator.in_flight", WIDE);
     for service in ["validation", "tax", "documents"] {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::Parser;
-use end_to_end::{Stack, TOKEN, eventually};
+use end_to_end::{Backlog, Stack, TOKEN, eventually};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
@@ -50,7 +50,13 @@ pub async fn run(stack: &Stack, template: &str, arguments: &Outage) -> anyhow::R
         figures.early("no outage", window(stack, &client, template, arguments).await?);
         drained(stack, registered + posted).await?;
         stack.ledger.set_faults(&json!({"fiscal": {"mode": "refuse"}})).await?;
-        fill(stack, round, arguments.backlog)?;
+        let backlog = Backlog {
+            name: format!("backlog-{round}"),
+            count: arguments.backlog,
+            internal: ["validate", "calculate", "document"].map(str::to_owned).to_vec(),
+            urgent: 0,
+        };
+        backlog.fill(&stack.database)?;
         for mode in ["refuse", "hang"] {
             stack.ledger.set_faults(&json!({"fiscal": {"mode": mode}})).await?;
             figures.early(mode, window(stack, &client, template, arguments).await?);
@@ -137,27 +143,4 @@ async fn drained(stack: &Stack, registered: u64) -> anyhow::Result<()> {
         "{registered} receipts, and the simulator has: {summary}"
     );
     Ok(())
-}
-
-/// Receipts that have come as far as the API, as copies of one that was registered.
-fn fill(stack: &Stack, round: u32, backlog: u64) -> anyhow::Result<()> {
-    stack.database.sql(&format!(
-        "create temporary table one as
-         select * from receipts where id = (select id from finished where state = 'registered' limit 1);
-         create temporary table copies as
-         select n, overlay(uuid_from(now() - interval '1 minute' + n * interval '1 minute' / {backlog})::text
-                           placing substr(md5(n::text)::uuid::text, 15) from 15 for 22)::uuid as id,
-                format('backlog-{round}-%s', n) as external_id
-         from generate_series(1, {backlog}) n;
-         insert into receipts (id, merchant, external_id, pipeline, content, traceparent)
-         select copies.id, merchant, copies.external_id, pipeline,
-                jsonb_set(content::jsonb, '{{external_id}}', to_jsonb(copies.external_id))::json, traceparent from copies, one;
-         insert into receipt_keys select merchant, copies.external_id, copies.id, sha256(copies.external_id::bytea) from copies, one;
-         insert into calls (id, receipt, stage, request, attempt, call_id, started_at, duration_ms, outcome, status, registers, registered, result)
-         select gen_random_uuid(), copies.id, stage, request, attempt, call_id, started_at, duration_ms, outcome, status, registers, registered, result
-         from copies, one join calls on calls.receipt = one.id where stage in ('validate', 'calculate', 'document');
-         insert into work (id, pipeline, state, position, destination, epoch, first_call_key)
-         select copies.id, pipeline, 'waiting', 3, 'fiscal', 1, 'infinity' from copies, one"
-    ))?;
-    stack.database.sql("vacuum analyze work").map(drop)
 }

@@ -1,0 +1,187 @@
+//! The slots in hand: instants at which a call may be sent, given out by the database so that the limits hold for all
+//! dispatchers together ([`shared::destination::pace`]). They are asked for a little before they are needed. governor paces
+//! this instance besides, whatever the database's clock does.
+
+use std::collections::VecDeque;
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use governor::clock::{Clock, DefaultClock};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use shared::configuration::Limits;
+use shared::destination::{Destination, Following, pace};
+use shared::store::StoreError;
+use shared::store::destinations::{self, Leased};
+use shared::store::line::Line;
+use sqlx::PgPool;
+use tokio::sync::Notify;
+use tokio::time::sleep;
+
+/// What of a limit an instance may send at once: as much as lateness may gather.
+const BURST: Duration = Duration::from_millis(50);
+/// Slots are asked for when those in hand end sooner than this: longer than any claim is begun ahead.
+const LOW: Duration = Duration::from_millis(150);
+/// The pause before a database that did not answer is asked again.
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// Slots in hand, and how this instance paces itself.
+pub struct Slots {
+    following: Arc<Following>,
+    hand: Mutex<Hand>,
+    /// Told when slots have come.
+    come: Notify,
+    /// Whoever has it asks for more.
+    line: Arc<tokio::sync::Mutex<Line>>,
+    clock: DefaultClock,
+}
+
+#[derive(Default)]
+struct Hand {
+    slots: VecDeque<Slot>,
+    limits: Limits,
+    limiter: Option<Arc<DefaultDirectRateLimiter>>,
+}
+
+impl Hand {
+    /// Slots of other limits are forgotten.
+    fn adopt(&mut self, limits: &Limits) {
+        if self.limits != *limits {
+            self.slots.clear();
+            self.limits = limits.clone();
+            self.limiter = pace::paced(limits).and_then(|rate| {
+                let burst = u32::try_from(rate.admits(BURST)).ok().and_then(NonZeroU32::new);
+                let quota = Quota::with_period(rate.per / rate.calls)?;
+                Some(Arc::new(RateLimiter::direct(
+                    quota.allow_burst(burst.unwrap_or(NonZeroU32::MIN)),
+                )))
+            });
+        }
+    }
+}
+
+/// When one call may be sent.
+pub struct Slot {
+    /// Not before.
+    pub at: Instant,
+    /// Not after: then the slot is lost.
+    pub until: Instant,
+}
+
+impl Slots {
+    /// None yet.
+    pub fn new(following: Arc<Following>, pool: PgPool) -> Self {
+        Self {
+            following,
+            hand: Mutex::default(),
+            come: Notify::new(),
+            line: Arc::new(tokio::sync::Mutex::new(Line::to(pool))),
+            clock: DefaultClock::default(),
+        }
+    }
+
+    /// Ends when slots have come after this was called.
+    pub fn come(&self) -> impl Future<Output = ()> {
+        self.come.notified()
+    }
+
+    /// When the slot comes before which there are `before` others in hand.
+    pub fn nth(&self, before: usize) -> Option<Instant> {
+        let (hand, now) = (self.hand(), Instant::now());
+        hand.slots
+            .iter()
+            .filter(|slot| slot.until >= now)
+            .nth(before)
+            .map(|slot| slot.at)
+    }
+
+    /// Waits until this instance alone is within the limit.
+    pub async fn paced(&self) {
+        let Some(limiter) = self.hand().limiter.clone() else {
+            return;
+        };
+        while let Err(not_yet) = limiter.check() {
+            sleep(not_yet.wait_time_from(self.clock.now())).await;
+        }
+    }
+
+    fn hand(&self) -> MutexGuard<'_, Hand> {
+        self.hand.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next slot that is not missed yet.
+    pub fn pop(&self, limits: &Limits) -> Option<Slot> {
+        let mut hand = self.hand();
+        hand.adopt(limits);
+        let now = Instant::now();
+        while let Some(slot) = hand.slots.pop_front() {
+            if slot.until >= now {
+                return Some(slot);
+            }
+            missed();
+        }
+        None
+    }
+
+    /// Asks for slots, unless there are enough or somebody does already.
+    pub fn ask(self: &Arc<Self>, known: &Arc<Destination>, wanted: usize) {
+        let (last, have) = {
+            let mut hand = self.hand();
+            hand.adopt(&known.settings.limits);
+            (hand.slots.back().map(|slot| slot.at), hand.slots.len())
+        };
+        if have >= wanted || last.is_some_and(|last| last > Instant::now() + LOW) {
+            return;
+        }
+        let Ok(mut line) = Arc::clone(&self.line).try_lock_owned() else {
+            return;
+        };
+        let (slots, known) = (Arc::clone(self), Arc::clone(known));
+        tokio::spawn(async move {
+            match lease(&mut line, &known, wanted - have).await {
+                Ok(Leased::Slots {
+                    slots: leased,
+                    now,
+                    between,
+                }) => slots.add(&known, &leased, now, between),
+                Ok(Leased::Later(pause)) => sleep(pause.min(5 * AGAIN)).await,
+                Ok(Leased::Changed) => slots.following.refresh().await,
+                Err(error) => {
+                    tracing::warn!(%error, destination = %known.name, "no call can be paced without the database");
+                    sleep(AGAIN).await;
+                }
+            }
+            drop(line);
+            slots.come.notify_waiters();
+        });
+    }
+
+    /// The database's clock showed `now` at some instant between the two: it is taken for the later one, so that no slot is
+    /// early, and each ends as much sooner.
+    fn add(&self, known: &Destination, leased: &[i64], now: i64, (before, after): (Instant, Instant)) {
+        let (error, late) = (after - before, pace::lateness(&known.settings.limits));
+        let mut hand = self.hand();
+        if hand.limits != known.settings.limits {
+            return;
+        }
+        hand.slots.extend(leased.iter().filter_map(|slot| {
+            let ahead = Duration::from_micros(u64::try_from(slot - now).unwrap_or_default());
+            let behind = Duration::from_micros(u64::try_from(now - slot).unwrap_or_default());
+            let at = (after + ahead).checked_sub(behind)?;
+            let until = (at + late).checked_sub(error)?;
+            Some(Slot { at, until })
+        }));
+    }
+}
+
+async fn lease(line: &mut Line, known: &Destination, wanted: usize) -> Result<Leased, StoreError> {
+    let mut connection = line.take().await?;
+    let leased = destinations::lease(&mut connection, known, wanted).await?;
+    line.keep(connection);
+    Ok(leased)
+}
+
+/// A slot was taken and not used.
+pub fn missed() {
+    metrics::counter!("chekhov_missed_slots_total").increment(1);
+}

@@ -1,0 +1,175 @@
+//! What this dispatcher makes of its calls: it closes the destination for everybody when it has failed as such or told us to
+//! wait, and opens it again by a canary that was answered.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use shared::configuration;
+use shared::destination::{Destination, Following};
+use shared::life::Heart;
+use shared::stage::Seen;
+use shared::store::destinations::{self, Probed};
+use sqlx::PgPool;
+use tokio_util::task::TaskTracker;
+
+use crate::breaker::{Breaker, Sign};
+
+/// How long until the next look when there was nothing to probe with.
+const NOTHING: Duration = Duration::from_secs(1);
+/// The health of one destination, as this dispatcher sees it.
+pub struct Health {
+    /// The destination's name.
+    pub destination: String,
+    /// Where its state is followed.
+    pub following: Arc<Following>,
+    /// The database.
+    pub pool: PgPool,
+    /// This instance.
+    pub heart: Arc<Heart>,
+    /// What is in flight.
+    pub tracker: TaskTracker,
+    breaker: Mutex<Breaker>,
+    /// Answers that take longer are failures.
+    slow: Duration,
+    timeout: Duration,
+    probe: Duration,
+    probe_max: Duration,
+}
+
+impl Health {
+    /// Of a destination of the configuration.
+    #[must_use]
+    pub fn new(
+        name: &str,
+        destination: &configuration::Destination,
+        following: Arc<Following>,
+        pool: PgPool,
+        heart: Arc<Heart>,
+        tracker: TaskTracker,
+    ) -> Self {
+        Self {
+            destination: name.to_owned(),
+            following,
+            pool,
+            heart,
+            tracker,
+            breaker: Mutex::default(),
+            slow: destination.timeout / 2,
+            timeout: destination.timeout,
+            probe: destination.probe,
+            probe_max: destination.probe_max,
+        }
+    }
+
+    /// Takes note of a call, and closes the destination if that is what follows.
+    pub fn note(self: &Arc<Self>, call: &Seen<'_>) {
+        let Some(known) = self.following.get(&self.destination) else {
+            return;
+        };
+        let now = Instant::now();
+        let (pause, reason) = match Sign::of(call, now - call.begun, self.slow) {
+            Sign::Wait(after, reason) => {
+                let until = known.closing.as_ref().map(|closing| closing.probe);
+                if until.is_some_and(|until| until + destinations::SAME > now + after) {
+                    return;
+                }
+                (after, reason)
+            }
+            sign if known.admits() => {
+                let mut breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
+                breaker.opened(known.opened());
+                let failed = matches!(sign, Sign::Failure(_));
+                let (true, Sign::Failure(reason)) = (breaker.note(call.receipt, call.begun, now, failed), sign) else {
+                    return;
+                };
+                // What follows it is the same failure until the destination has opened again.
+                breaker.opened(Some(now));
+                (self.pause(&known), reason)
+            }
+            _ => return,
+        };
+        let health = Arc::clone(self);
+        self.tracker.spawn(async move { health.close(pause, &reason).await });
+    }
+
+    async fn close(&self, pause: Duration, reason: &str) {
+        match destinations::close(&self.pool, &self.destination, pause, reason).await {
+            Ok(true) => {
+                tracing::warn!(destination = %self.destination, reason, ?pause, "closed");
+                metrics::counter!("chekhov_destination_closings_total", "destination" => self.destination.clone())
+                    .increment(1);
+            }
+            Ok(false) => {}
+            Err(error) => tracing::warn!(%error, destination = %self.destination, "it could not be closed"),
+        }
+        self.following.refresh().await;
+    }
+
+    /// The pause before the next canary.
+    fn pause(&self, known: &Destination) -> Duration {
+        let probes = known.closing.as_ref().map_or(0, |closing| closing.probes);
+        let doubled = self
+            .probe
+            .saturating_mul(2u32.saturating_pow(u32::try_from(probes).unwrap_or_default()));
+        doubled.min(self.probe_max.max(self.probe))
+    }
+
+    /// Takes the canary, if it is anybody's: until the call has certainly ended.
+    pub async fn take_canary(&self) -> bool {
+        let lease = self.timeout * 2 + Duration::from_secs(5);
+        match destinations::take_canary(&self.pool, &self.destination, self.heart.id(), lease).await {
+            Ok(taken) => taken,
+            Err(error) => {
+                tracing::warn!(%error, destination = %self.destination, "no canary without the database");
+                false
+            }
+        }
+    }
+
+    /// Takes note of what the canary came to; answers whether the destination showed life, and opens.
+    pub fn probed(self: &Arc<Self>, call: &Seen<'_>) -> bool {
+        let known = self.following.get(&self.destination);
+        let pause = known
+            .map_or(self.probe, |known| self.pause(&known) * 2)
+            .min(self.probe_max);
+        let probed = match Sign::of(call, call.begun.elapsed(), self.slow) {
+            Sign::Life => Probed::Alive,
+            Sign::Failure(reason) => Probed::Failed { pause, reason },
+            Sign::Wait(after, reason) => Probed::Failed {
+                pause: pause.max(after),
+                reason,
+            },
+        };
+        let alive = probed == Probed::Alive;
+        let health = Arc::clone(self);
+        self.tracker.spawn(async move { health.end_canary(&probed).await });
+        alive
+    }
+
+    /// There was nothing to probe with.
+    pub async fn nothing(&self) {
+        self.end_canary(&Probed::Nothing { pause: NOTHING }).await;
+    }
+
+    async fn end_canary(&self, probed: &Probed) {
+        match destinations::probed(&self.pool, &self.destination, self.heart.id(), probed).await {
+            Ok(true) => {
+                let result = match probed {
+                    Probed::Alive => "alive",
+                    Probed::Failed { .. } => "failed",
+                    Probed::Nothing { .. } => "nothing",
+                };
+                if !matches!(probed, Probed::Nothing { .. }) {
+                    tracing::info!(destination = %self.destination, result, "canary");
+                }
+                metrics::counter!("chekhov_canaries_total", "destination" => self.destination.clone(), "result" => result)
+                    .increment(1);
+            }
+            Ok(false) => {}
+            Err(error) => {
+                tracing::warn!(%error, destination = %self.destination, "the canary's end could not be stored");
+            }
+        }
+        self.following.refresh().await;
+    }
+}

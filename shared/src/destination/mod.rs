@@ -1,0 +1,136 @@
+//! A destination as an object of its own: its state is in the database, one for all instances ([`crate::store::destinations`]),
+//! and every instance follows it ([`Following`]).
+
+mod following;
+pub mod pace;
+mod settings;
+
+pub use following::Following;
+pub use settings::{Change, Settings};
+
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+/// What operators want of a destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, sqlx::Type)]
+#[serde(rename_all = "snake_case")]
+#[sqlx(type_name = "destination_mode", rename_all = "snake_case")]
+pub enum Mode {
+    /// Calls.
+    Open,
+    /// None at all.
+    Paused,
+    /// Only about what was sent: nothing new is submitted.
+    Draining,
+}
+
+/// What a destination is at present.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Calls are made.
+    Open,
+    /// It failed, or told us to wait: no call but a canary.
+    Closed,
+    /// An operator stopped it.
+    Paused,
+    /// An operator lets it finish what was sent.
+    Draining,
+}
+
+/// That a destination is closed.
+#[derive(Debug, Clone)]
+pub struct Closing {
+    /// Since when, by the database's clock.
+    pub since: OffsetDateTime,
+    /// Not called before, by the database's clock.
+    pub until: OffsetDateTime,
+    /// The same by this process's.
+    pub probe: Instant,
+    /// Canaries that failed since it was well.
+    pub probes: i32,
+    /// Why.
+    pub reason: String,
+}
+
+/// A destination as its row says.
+#[derive(Debug, Clone)]
+pub struct Destination {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Rises with every change.
+    pub version: i64,
+    /// What operators want.
+    pub mode: Mode,
+    /// Why they want it.
+    pub said: Option<String>,
+    /// That it is closed.
+    pub closing: Option<Closing>,
+    /// When it was closed last.
+    pub failed_at: Option<OffsetDateTime>,
+    /// For how long it had been open again when the row was read; `None`: it was never closed.
+    pub open_for: Option<Duration>,
+    /// When the row was read.
+    pub read: Instant,
+    /// What is in force.
+    pub settings: Settings,
+}
+
+impl Destination {
+    /// What it is at present. Paused goes before closed: nobody probes then.
+    #[must_use]
+    pub fn state(&self) -> State {
+        match (self.mode, &self.closing) {
+            (Mode::Paused, _) => State::Paused,
+            (_, Some(_)) => State::Closed,
+            (Mode::Draining, None) => State::Draining,
+            (Mode::Open, None) => State::Open,
+        }
+    }
+
+    /// Whether receipts are handed off to it, read from its queue, and called for.
+    #[must_use]
+    pub fn admits(&self) -> bool {
+        matches!(self.state(), State::Open | State::Draining)
+    }
+
+    /// When it opened again, by this process's clock; `None`: it was never closed.
+    #[must_use]
+    pub fn opened(&self) -> Option<Instant> {
+        self.open_for.and_then(|open_for| self.read.checked_sub(open_for))
+    }
+
+    /// How far slow start has come, from 0.1 to 1.
+    #[must_use]
+    pub fn speed(&self) -> f64 {
+        self.open_for.map_or(1.0, |open_for| {
+            speed(open_for + self.read.elapsed(), self.settings.slow_start)
+        })
+    }
+
+    /// The sentence for a person: why receipts wait for it. `None` while it is open.
+    #[must_use]
+    pub fn reason(&self) -> Option<String> {
+        let said = |what: &str| match &self.said {
+            Some(said) => format!("{} {what}: {said}", self.name),
+            None => format!("{} {what}", self.name),
+        };
+        match (self.state(), &self.closing) {
+            (State::Paused, _) => Some(said("is paused")),
+            (State::Closed, Some(closing)) => Some(format!("{} is closed: {}", self.name, closing.reason)),
+            (State::Draining, _) => Some(said("is being drained")),
+            _ => None,
+        }
+    }
+}
+
+/// How far slow start has come after `open_for`: a tenth at first, all of it after `whole`.
+#[must_use]
+pub fn speed(open_for: Duration, whole: Duration) -> f64 {
+    if open_for >= whole {
+        return 1.0;
+    }
+    (open_for.as_secs_f64() / whole.as_secs_f64()).max(0.1)
+}

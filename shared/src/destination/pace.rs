@@ -1,0 +1,237 @@
+//! When the next calls to a destination may be sent, over all dispatchers together.
+//!
+//! A slot is an instant of the database's clock at which one call may be sent, no more than [`lateness`] later; whoever has
+//! missed it takes another. Slots stand evenly in the shortest window, a little wider apart than its limit: a window then
+//! holds no more than its limit even if each of its calls is late. The longer windows are counted in fiftieths, and each
+//! call is charged to every window that could see it. Dispatchers take a few slots at a time, for the coming moment only
+//! ([`AHEAD`], [`CHUNK`]), so that one who dies with some costs next to nothing, and nobody has to find out.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::configuration::{Limits, Rate};
+
+/// What lateness may cost: a twenty-fifth of the limit.
+const EVENNESS: f64 = 0.96;
+/// How far ahead slots are given out.
+const AHEAD: Duration = Duration::from_millis(200);
+/// The time that the slots of one grant fill at most; one slot at least.
+const CHUNK: Duration = Duration::from_millis(50);
+/// Parts of a longer window.
+const PARTS: i64 = 50;
+/// Parts that a window together with lateness may touch.
+const TOUCHED: i64 = PARTS + 2;
+
+/// What was given out: part of a destination's row.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pace {
+    /// The next slot, in microseconds since 1970.
+    next: i64,
+    /// Of each longer window, by its text: the parts in which slots were given out, and how many.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    given: BTreeMap<String, VecDeque<(i64, u32)>>,
+}
+
+/// What may be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Grant {
+    /// These slots, in microseconds since 1970, rising.
+    Slots(Vec<i64>),
+    /// None yet: ask again after so long.
+    Later(Duration),
+}
+
+/// How much later than its slot a call may be sent.
+#[must_use]
+pub fn lateness(limits: &Limits) -> Duration {
+    paced(limits).map_or(Duration::ZERO, |rate| rate.per.mul_f64(1.0 / EVENNESS - 1.0))
+}
+
+impl Pace {
+    /// Gives out up to `wanted` slots from `now` (microseconds since 1970), at `speed` (0 to 1) of the shortest window.
+    pub fn grant(&mut self, limits: &Limits, speed: f64, now: i64, wanted: usize) -> Grant {
+        let Some(paced) = paced(limits) else {
+            return Grant::Slots(vec![now; wanted]);
+        };
+        // Rounded up, or a window would hold one more after all.
+        let spacing = micros((paced.per / paced.calls).div_f64(EVENNESS * speed.clamp(0.01, 1.0))) + 1;
+        let most = (micros(CHUNK) / spacing.max(1)).max(1);
+        let longer: Vec<Rate> = limits.0.iter().copied().filter(|rate| *rate != paced).collect();
+        self.given
+            .retain(|text, _| longer.iter().any(|rate| rate.to_string() == *text));
+
+        let mut slots = Vec::new();
+        while slots.len() < wanted.min(usize::try_from(most).unwrap_or(1)) {
+            let slot = longer
+                .iter()
+                .fold(self.next.max(now), |slot, rate| slot.max(self.earliest(*rate, slot)));
+            if slot > now + micros(AHEAD) {
+                if slots.is_empty() {
+                    return Grant::Later(Duration::from_micros(
+                        u64::try_from(slot - now - micros(AHEAD)).unwrap_or(1),
+                    ));
+                }
+                break;
+            }
+            for rate in &longer {
+                self.charge(*rate, slot);
+            }
+            self.next = slot + spacing;
+            slots.push(slot);
+        }
+        Grant::Slots(slots)
+    }
+
+    /// The first instant from `slot` on at which a longer window admits one more.
+    fn earliest(&self, rate: Rate, slot: i64) -> i64 {
+        let part = micros(rate.per) / PARTS;
+        let Some(given) = self.given.get(&rate.to_string()) else {
+            return slot;
+        };
+        let at = slot / part;
+        let mut seen: i64 = given
+            .iter()
+            .filter(|(part, _)| *part > at - TOUCHED)
+            .map(|(_, count)| i64::from(*count))
+            .sum();
+        let mut earliest = slot;
+        for (old, count) in given.iter().filter(|(part, _)| *part > at - TOUCHED) {
+            if seen < i64::from(rate.calls) {
+                break;
+            }
+            seen -= i64::from(*count);
+            earliest = (old + TOUCHED) * part;
+        }
+        earliest.max(slot)
+    }
+
+    fn charge(&mut self, rate: Rate, slot: i64) {
+        let at = slot / (micros(rate.per) / PARTS);
+        let given = self.given.entry(rate.to_string()).or_default();
+        while given.front().is_some_and(|(part, _)| *part <= at - TOUCHED) {
+            given.pop_front();
+        }
+        match given.back_mut() {
+            Some((part, count)) if *part == at => *count += 1,
+            _ => given.push_back((at, 1)),
+        }
+    }
+}
+
+/// The window in which slots stand evenly: the shortest, and of several the narrowest.
+#[must_use]
+pub fn paced(limits: &Limits) -> Option<Rate> {
+    limits.0.iter().copied().min_by_key(|rate| (rate.per, rate.calls))
+}
+
+fn micros(time: Duration) -> i64 {
+    i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SECOND: i64 = 1_000_000;
+
+    fn limits(text: &str) -> Limits {
+        serde_json::from_str(&format!("{text:?}")).unwrap()
+    }
+
+    /// Three dispatchers that always want more, asking whenever they may, for `time`.
+    fn slots(limits: &Limits, begin: i64, time: i64) -> Vec<i64> {
+        let (mut pace, mut slots, mut now) = (Pace::default(), Vec::new(), begin);
+        while now < begin + time {
+            match pace.grant(limits, 1.0, now, 7) {
+                Grant::Slots(given) => slots.extend(given),
+                Grant::Later(wait) => now += micros(wait),
+            }
+        }
+        slots
+    }
+
+    /// The most calls in any window, if each may be sent up to `late` after its slot.
+    fn most(slots: &[i64], per: i64, late: i64) -> usize {
+        let within = |first: &i64| {
+            slots
+                .iter()
+                .filter(|slot| **slot >= *first && **slot < first + per + late)
+                .count()
+        };
+        slots.iter().map(within).max().unwrap_or_default()
+    }
+
+    #[test]
+    fn no_window_holds_more_than_its_limit_however_late_its_calls() {
+        for (text, seconds) in [
+            ("50/s", 20),
+            ("500/s", 3),
+            ("1/s", 30),
+            ("10/s, 30/m, 180/h", 9_000),
+            ("7/m, 100/h", 9_000),
+        ] {
+            let limits = limits(text);
+            let late = micros(lateness(&limits));
+            let given = slots(&limits, 1_790_000_000 * SECOND, seconds * SECOND);
+            for rate in &limits.0 {
+                let most = most(&given, micros(rate.per), late);
+                assert!(most <= rate.calls as usize, "{text}: {most} in {rate}");
+            }
+        }
+    }
+
+    #[test]
+    fn next_to_nothing_of_a_limit_is_lost() {
+        for (text, seconds, least) in [("50/s", 20, 0.955), ("500/s", 5, 0.955), ("10/s, 180/h", 36_000, 0.95)] {
+            let limits = limits(text);
+            let given = slots(&limits, 1_790_000_000 * SECOND, seconds * SECOND).len();
+            let admitted = limits
+                .admit(Duration::from_secs(u64::try_from(seconds).unwrap()))
+                .unwrap();
+            #[expect(clippy::cast_precision_loss, reason = "small numbers")]
+            let used = given as f64 / admitted as f64;
+            assert!(used >= least, "{text}: {used}");
+        }
+    }
+
+    #[test]
+    fn what_nobody_wanted_is_not_saved_up() {
+        let (limits, mut pace) = (limits("50/s"), Pace::default());
+        assert_eq!(
+            pace.grant(&limits, 1.0, 100 * SECOND, 1),
+            Grant::Slots(vec![100 * SECOND])
+        );
+        let Grant::Slots(given) = pace.grant(&limits, 1.0, 160 * SECOND, 2) else {
+            panic!("a minute later")
+        };
+        assert_eq!(given, [160 * SECOND, 160 * SECOND + 20_834]);
+    }
+
+    #[test]
+    fn slow_start_sets_slots_wider_apart() {
+        let (limits, mut pace) = (limits("50/s"), Pace::default());
+        pace.grant(&limits, 0.1, SECOND, 1);
+        assert_eq!(pace.next, SECOND + 208_334);
+    }
+
+    proptest! {
+        #[test]
+        fn changing_limits_never_gives_out_a_slot_before_the_last(changes in prop::collection::vec((1u32..200, 0i64..400_000, 1usize..9), 1..60)) {
+            let (mut pace, mut now, mut last) = (Pace::default(), 1_790_000_000 * SECOND, 0);
+            for (calls, passed, wanted) in changes {
+                now += passed;
+                let limits = Limits(vec![Rate { calls, per: Duration::from_secs(1) }]);
+                if let Grant::Slots(given) = pace.grant(&limits, 1.0, now, wanted) {
+                    for slot in given {
+                        prop_assert!(slot > last && slot >= now && slot <= now + micros(AHEAD));
+                        last = slot;
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! A destination's limits hold for all dispatchers together, whoever comes and goes, and nothing of them is wasted.
+
+use std::time::Duration;
+
+use end_to_end::{FiscalCall, Options, Stack, busiest_second, eventually};
+use serde_json::json;
+use time::OffsetDateTime;
+use tokio::time::sleep;
+
+use super::receipts;
+
+/// Milliseconds since 1970.
+pub fn now() -> i64 {
+    i64::try_from(OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000).unwrap()
+}
+
+fn limited(limit: &str) -> Options {
+    Options {
+        dispatchers: 3,
+        ..Options::default()
+    }
+    .with("destination.fiscal.limits", limit)
+    .with("dispatcher.sent_at", "true")
+}
+
+fn sent(calls: &[FiscalCall]) -> Vec<i64> {
+    calls.iter().filter_map(|call| call.sent_at).collect()
+}
+
+fn arrived(calls: &[FiscalCall]) -> Vec<i64> {
+    calls.iter().map(|call| call.at).collect()
+}
+
+/// More is on its way than the limit lets through.
+async fn busy(stack: &mut Stack, count: usize) {
+    stack.post_all(&receipts(count)).await.unwrap();
+    eventually(Duration::from_secs(20), "calls are made", async || {
+        stack.ledger.calls(0).await.unwrap().len() > 50
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_dispatchers_share_a_limit_while_one_dies_and_one_joins() {
+    let mut stack = Stack::start(&limited("50/s")).await.unwrap();
+    busy(&mut stack, 450).await;
+    let begun = now();
+    sleep(Duration::from_secs(5)).await;
+    stack.dispatchers[0].process.kill().unwrap();
+    sleep(Duration::from_secs(5)).await;
+    stack.add_dispatcher().await.unwrap();
+    let rest = u64::try_from(20_000 - (now() - begun)).unwrap_or_default();
+    sleep(Duration::from_millis(rest)).await;
+    let calls = stack.ledger.calls(begun).await.unwrap();
+    let within = calls.iter().filter(|call| call.at < begun + 20_000).count();
+    let (sent, arrived) = (busiest_second(&sent(&calls)), busiest_second(&arrived(&calls)));
+    assert!(
+        sent <= 50 && arrived <= 52,
+        "in one second {sent} were sent and {arrived} arrived"
+    );
+    let in_second = |n: i64| calls.iter().filter(|call| (call.at - begun) / 1000 == n).count();
+    let seconds: Vec<_> = (0..20).map(in_second).collect();
+    assert!(within >= 930, "{within} calls in 20 s of 50/s: {seconds:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_that_is_changed_holds_from_two_seconds_after() {
+    let mut stack = Stack::start(&limited("50/s")).await.unwrap();
+    busy(&mut stack, 300).await;
+    for limit in [20, 80] {
+        let change = json!({"settings": {"limits": [format!("{limit}/s")]}});
+        let answer = stack.orchestrators[0].api.change("fiscal", &change).await.unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let from = now() + 2_000;
+        sleep(Duration::from_secs(6)).await;
+        let calls = stack.ledger.calls(from).await.unwrap();
+        let (most, all) = (busiest_second(&sent(&calls)), calls.len());
+        assert!(most <= limit, "{most} in one second of {limit}/s");
+        assert!(all >= limit * 4 * 9 / 10, "{all} calls in 4 s of {limit}/s");
+    }
+    let shown = stack.orchestrators[0]
+        .api
+        .call(&["v1", "destinations", "fiscal"])
+        .await
+        .unwrap();
+    assert_eq!(shown.body["settings"]["limits"], json!(["80/s"]));
+}
