@@ -1,6 +1,6 @@
 //! When a call to a destination may be made: by its state, its limits, and what is in flight.
 //!
-//! Gate first: a delivery is claimed only once its first call may be made now. Every call takes a turn of its own ([`slots`]).
+//! Gate first: a delivery is claimed only once its first call may be made now. Every call takes a turn of its own (`slots`).
 
 mod places;
 mod slots;
@@ -83,8 +83,13 @@ impl Gate {
 
     /// A place among the receipts in flight.
     pub async fn place(&self) -> Option<OwnedSemaphorePermit> {
-        self.resize();
-        self.places.take().await
+        loop {
+            // Again and again: there may be more places before any is given back.
+            self.resize();
+            if let Ok(place) = timeout(5 * LOOK, self.places.take()).await {
+                return place;
+            }
+        }
     }
 
     /// A place among the calls in flight.
@@ -145,7 +150,8 @@ impl Gate {
     /// # Errors
     /// When the destination takes no calls.
     pub async fn turn(&self, admits: Admits) -> Result<(), Shut> {
-        let _counted = (Counted::new(&self.wanted), Counted::new(&self.ready));
+        let _wanted = Counted::new(&self.wanted);
+        let mut ready = Some(Counted::new(&self.ready));
         let _turn = self.turn.lock().await;
         loop {
             // Looked at again after every wait: nobody waits for a destination that closed.
@@ -159,6 +165,8 @@ impl Gate {
                 let _ = timeout(LOOK, come).await;
                 continue;
             };
+            // Its slot is out of the hand: who comes next counts those that are left.
+            drop(ready.take());
             sleep_until(slot.at.into()).await;
             self.slots.paced().await;
             self.known().filter(|known| admits(known)).ok_or(Shut)?;
@@ -166,6 +174,7 @@ impl Gate {
                 return Ok(());
             }
             slots::missed();
+            ready = Some(Counted::new(&self.ready));
         }
     }
 

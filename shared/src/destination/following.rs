@@ -61,6 +61,8 @@ impl Following {
             for destination in read {
                 let before = known.get(&destination.name).map(|known| known.version);
                 if before.is_none_or(|before| before <= destination.version) {
+                    let open = if destination.admits() { 1.0 } else { 0.0 };
+                    metrics::gauge!("chekhov_destination_open", "destination" => destination.name.clone()).set(open);
                     changed |= before != Some(destination.version);
                     known.insert(destination.name.clone(), Arc::new(destination));
                 }

@@ -4,7 +4,7 @@
 //! missed it takes another. Slots stand evenly in the shortest window, a little wider apart than its limit: a window then
 //! holds no more than its limit even if each of its calls is late. The longer windows are counted in fiftieths, and each
 //! call is charged to every window that could see it. Dispatchers take a few slots at a time, for the coming moment only
-//! ([`AHEAD`], [`CHUNK`]), so that one who dies with some costs next to nothing, and nobody has to find out.
+//! (`AHEAD`, `CHUNK`), so that one who dies with some costs next to nothing, and nobody has to find out.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;

@@ -85,3 +85,35 @@ async fn a_limit_that_is_changed_holds_from_two_seconds_after() {
         .unwrap();
     assert_eq!(shown.body["settings"]["limits"], json!(["80/s"]));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn polls_of_stuck_receipts_do_not_starve_registrations() {
+    let options = Options {
+        dispatchers: 2,
+        ..Options::default()
+    };
+    let mut stack = Stack::start(&options.with("destination.fiscal.limits", "50/s"))
+        .await
+        .unwrap();
+    let waiting = json!({"fiscal.report": {"mode": "stuck"}});
+    stack.ledger.set_faults(&waiting).await.unwrap();
+    let registered = async |stack: &Stack| {
+        let summary = stack.ledger.summary().await.unwrap();
+        summary["registrations"].as_u64().unwrap_or_default()
+    };
+    stack.post_all(&receipts(200)).await.unwrap();
+    eventually(Duration::from_secs(30), "all are accepted there", async || {
+        registered(&stack).await == 200
+    })
+    .await;
+    let begun = now();
+    stack.post_all(&receipts(40)).await.unwrap();
+    eventually(Duration::from_secs(10), "the new ones are too", async || {
+        registered(&stack).await == 240
+    })
+    .await;
+    let calls = stack.ledger.calls(begun).await.unwrap();
+    let polls = calls.iter().filter(|call| call.target == "fiscal.report").count();
+    assert!(polls >= 40, "{polls} polls meanwhile: they took no turns from anybody");
+    stack.ledger.clear_faults().await.unwrap();
+}
