@@ -16,6 +16,7 @@ use crate::breaker::{Breaker, Sign};
 
 /// How long until the next look when there was nothing to probe with.
 const NOTHING: Duration = Duration::from_secs(1);
+
 /// The health of one destination, as this dispatcher sees it.
 pub struct Health {
     /// The destination's name.

@@ -39,6 +39,8 @@ impl Backlog {
                     format('{name}-%s', n) as external_id,
                     case when n > {count} - {urgent} then now() + interval '1 hour' end as deadline
              from generate_series(1, {count}) n;
+             create temporary table done as
+             select calls.* from calls join one on calls.receipt = one.id where stage in ({stages});
              insert into receipts (id, merchant, external_id, pipeline, content, traceparent, deadline)
              select copies.id, merchant, copies.external_id, pipeline,
                     jsonb_set(content::jsonb, '{{external_id}}', to_jsonb(copies.external_id))::json, traceparent, copies.deadline
@@ -49,7 +51,7 @@ impl Backlog {
                                 registers, registered, result)
              select gen_random_uuid(), copies.id, stage, request, attempt, call_id, started_at, duration_ms, outcome, status,
                     registers, registered, result
-             from copies, one join calls on calls.receipt = one.id where stage in ({stages});
+             from copies, done;
              insert into work (id, pipeline, state, position, destination, epoch, deadline, first_call_key)
              select copies.id, pipeline, 'waiting', {position}, 'fiscal', 1, copies.deadline, coalesce(copies.deadline, 'infinity')
              from copies, one"
