@@ -62,8 +62,14 @@ pub async fn run(stack: &Stack, template: &str, arguments: &Outage) -> anyhow::R
             figures.early(mode, window(stack, &client, template, arguments).await?);
             let (calls, rows) = touched(stack, &backlog).await?;
             let seconds = WATCHED.as_secs_f64();
-            figures.add(format!("{mode}: calls a second, for all that is parked"), calls / seconds);
-            figures.add(format!("{mode}: parked receipts' rows written a second"), rows / seconds);
+            figures.add(
+                format!("{mode}: calls a second, for all that is parked"),
+                calls / seconds,
+            );
+            figures.add(
+                format!("{mode}: parked receipts' rows written a second"),
+                rows / seconds,
+            );
         }
         stack.ledger.clear_faults().await?;
         registered += 3 * posted + arguments.backlog;
