@@ -31,6 +31,8 @@ use crate::gate::{Coming, Counted, Gate};
 use crate::health::Health;
 use crate::turns::Turns;
 
+/// How long a read of what was handed off may take.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// How often a dispatcher whose heartbeats fail looks whether they do still.
 const WEAK: Duration = Duration::from_millis(200);
 /// Why deliveries were not started.
@@ -94,7 +96,11 @@ impl Dispatcher {
         let works = {
             let mut line = self.line.lock().await;
             let mut connection = line.take().await?;
-            let works = load::works(&mut connection, &ids).await?;
+            let read = tokio::time::timeout(PATIENCE, load::works(&mut connection, &ids));
+            let Ok(works) = read.await else {
+                return Err(StoreError::Unavailable("no answer in time".to_owned()));
+            };
+            let works = works?;
             line.keep(connection);
             works
         };

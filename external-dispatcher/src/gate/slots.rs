@@ -16,12 +16,14 @@ use shared::store::destinations::{self, Leased};
 use shared::store::line::Line;
 use sqlx::PgPool;
 use tokio::sync::Notify;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 /// What of a limit an instance may send at once: as much as lateness may gather.
 const BURST: Duration = Duration::from_millis(50);
 /// Slots are asked for when those in hand end sooner than this: longer than any claim is begun ahead.
 const LOW: Duration = Duration::from_millis(150);
+/// How long the database may take to give some out: whoever asks keeps everybody else from asking.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// The pause before a database that did not answer is asked again.
 const AGAIN: Duration = Duration::from_millis(200);
 
@@ -176,9 +178,14 @@ impl Slots {
 
 async fn lease(line: &mut Line, known: &Destination, wanted: usize) -> Result<Leased, StoreError> {
     let mut connection = line.take().await?;
-    let leased = destinations::lease(&mut connection, known, wanted).await?;
-    line.keep(connection);
-    Ok(leased)
+    let leased = timeout(PATIENCE, destinations::lease(&mut connection, known, wanted));
+    let Ok(leased) = leased.await else {
+        return Err(StoreError::Unavailable("no answer in time".to_owned()));
+    };
+    if leased.is_ok() {
+        line.keep(connection);
+    }
+    leased
 }
 
 /// A slot was taken and not used.
