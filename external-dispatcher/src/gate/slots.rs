@@ -60,6 +60,13 @@ impl Hand {
             });
         }
     }
+
+    /// One that nobody took in time would count as one in hand for ever, and no more would be asked for.
+    fn forget_missed(&mut self, now: Instant) {
+        while self.slots.pop_front_if(|slot| slot.until < now).is_some() {
+            missed();
+        }
+    }
 }
 
 /// When one call may be sent.
@@ -89,12 +96,7 @@ impl Slots {
 
     /// When the slot comes before which there are `before` others in hand.
     pub fn nth(&self, before: usize) -> Option<Instant> {
-        let (hand, now) = (self.hand(), Instant::now());
-        hand.slots
-            .iter()
-            .filter(|slot| slot.until >= now)
-            .nth(before)
-            .map(|slot| slot.at)
+        self.hand().slots.get(before).map(|slot| slot.at)
     }
 
     /// Waits until this instance alone is within the limit.
@@ -107,22 +109,18 @@ impl Slots {
         }
     }
 
+    /// What is in hand: slots that were missed are not, whoever asks.
     fn hand(&self) -> MutexGuard<'_, Hand> {
-        self.hand.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut hand = self.hand.lock().unwrap_or_else(PoisonError::into_inner);
+        hand.forget_missed(Instant::now());
+        hand
     }
 
     /// The next slot that is not missed yet.
     pub fn pop(&self, limits: &Limits) -> Option<Slot> {
         let mut hand = self.hand();
         hand.adopt(limits);
-        let now = Instant::now();
-        while let Some(slot) = hand.slots.pop_front() {
-            if slot.until >= now {
-                return Some(slot);
-            }
-            missed();
-        }
-        None
+        hand.slots.pop_front()
     }
 
     /// Asks for slots, unless there are enough or somebody does already.
@@ -191,4 +189,22 @@ async fn lease(line: &mut Line, known: &Destination, wanted: usize) -> Result<Le
 /// A slot was taken and not used.
 pub fn missed() {
     metrics::counter!("chekhov_missed_slots_total").increment(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_that_were_missed_are_not_in_hand() {
+        let now = Instant::now();
+        let slot = |ms| Slot {
+            at: now,
+            until: now + Duration::from_millis(ms),
+        };
+        let mut hand = Hand::default();
+        hand.slots.extend([slot(1), slot(2), slot(50)]);
+        hand.forget_missed(now + Duration::from_millis(10));
+        assert_eq!(hand.slots.len(), 1);
+    }
 }
