@@ -305,12 +305,14 @@ async fn neither_timers_nor_age_starve_what_is_fresh(pool: PgPool) {
         sent.push(id);
         accept(&pool, Start::FirstCall).await;
     }
-    // Ids tell milliseconds.
-    tokio::time::sleep(Duration::from_millis(5)).await;
-    let since = OffsetDateTime::now_utc();
+    let since = OffsetDateTime::now_utc() + SECOND;
     let mut fresh = Vec::new();
-    for _ in 0..20 {
-        fresh.push(accept(&pool, Start::FirstCall).await);
+    for n in 0..20 {
+        let mut item = given(&Uuid::now_v7().to_string(), Start::FirstCall);
+        let later = u64::try_from(since.unix_timestamp()).expect("after 1970") + 1 + n;
+        item.id = Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, later, 0));
+        fresh.push(item.id);
+        committed::<AcceptBatch>(&pool, &[item], false).await;
     }
     let bounds = relay::Bounds {
         fresh_since: Some(since),

@@ -97,8 +97,14 @@ async fn an_outage_behind_a_backlog_costs_canaries_and_drains_at_the_limit() {
         urgent: 100,
     };
     backlog.fill(&stack.database).unwrap();
-    // Requests that hang take their time to end.
-    sleep(Duration::from_secs(3)).await;
+    eventually(SOON, "requests that hang have ended", async || {
+        stack
+            .database
+            .sql("select count(*) from work where state = 'dispatching'")
+            .unwrap()
+            == "0"
+    })
+    .await;
     let begun = now();
     stack.post_all(&receipts(20)).await.unwrap();
     sleep(Duration::from_secs(5)).await;
