@@ -3,8 +3,10 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::net::TcpListener;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -155,10 +157,21 @@ pub fn binary(name: &str) -> PathBuf {
     })
 }
 
-/// A port that was free a moment ago.
+/// A port that nobody listens on, and that nobody is given again. Below those that systems give to outgoing connections: one of
+/// them could take it before whoever it is for.
 ///
 /// # Errors
 /// When there is none.
 pub fn free_port() -> anyhow::Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    const PORTS: Range<u32> = 20_000..32_000;
+    let many = PORTS.end - PORTS.start;
+    for _ in PORTS {
+        let next = (std::process::id() + GIVEN.fetch_add(1, Ordering::Relaxed)) % many;
+        let port = u16::try_from(PORTS.start + next)?;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    anyhow::bail!("no port of {PORTS:?} is free")
 }
