@@ -58,6 +58,8 @@ create table work (
     spent_ms        bigint not null default 0,  -- of the stage's retry budget: attempts and planned waits
     unresolved      boolean not null default false,
     registered      boolean not null default false,
+    unknown_at      timestamptz,                -- when a call whose outcome nobody knows may last have been made
+    absents         integer not null default 0, -- look-ups since then that did not find it
     reason          text,
     constraint owned check ((owner is not null) = (state in ('running', 'dispatching'))),
     constraint timed check (num_nonnulls(internal_due_at, call_due_at, first_call_key) = case when state = 'waiting' then 1 else 0 end),

@@ -96,6 +96,7 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
             heart: Arc::clone(&heart),
             versions: Arc::clone(&versions),
             endpoints: Arc::clone(&endpoints),
+            proofs: Arc::default(),
             claims: claims.clone(),
             steps: steps.clone(),
             holdings: holdings.clone(),

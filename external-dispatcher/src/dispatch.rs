@@ -12,12 +12,13 @@ use shared::handoff::Handed;
 use shared::life::{Heart, Holdings};
 use shared::pipeline::{Pipeline, Subject};
 use shared::stage::next::{self, Holder, Kept};
-use shared::stage::{Attempt, Endpoints, Shut, Unmade, Versions, attempt, sends, versions};
+use shared::stage::{Attempt, Endpoints, Proofs, Shut, Unmade, Versions, attempt, sends, versions};
 use shared::store::StoreError;
 use shared::store::claim::{self, Dispatch, DispatchBatch};
 use shared::store::group::Group;
 use shared::store::line::Line;
 use shared::store::load::{self, Work};
+use shared::store::record::Send;
 use shared::store::step::{self, Step, StepBatch, Stepped, To};
 use shared::telemetry::TraceContext;
 use sqlx::PgPool;
@@ -66,6 +67,8 @@ pub struct Dispatcher {
     pub versions: Arc<Versions>,
     /// Where calls go.
     pub endpoints: Arc<Endpoints>,
+    /// What look-ups have proved to work.
+    pub proofs: Arc<Proofs>,
     /// The writer of claims.
     pub claims: Group<DispatchBatch>,
     /// The writer of outcomes.
@@ -241,7 +244,7 @@ impl Dispatcher {
         mut work: Work,
         pipeline: &Pipeline,
         mut subject: Subject,
-        mut opened: Option<load::Send>,
+        mut opened: Option<Send>,
         trace: TraceContext,
         turns: &Turns<'_>,
     ) {
@@ -251,6 +254,7 @@ impl Dispatcher {
                 endpoints: &self.endpoints,
                 admission: turns,
                 heart: &self.heart,
+                proofs: &self.proofs,
                 pool: &self.pool,
                 opened: opened.take(),
                 trace: trace.of(&span),

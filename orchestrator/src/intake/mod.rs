@@ -8,6 +8,7 @@ mod post;
 mod problem;
 mod read;
 mod reason;
+mod resolve;
 mod steer;
 
 use std::collections::BTreeSet;
@@ -77,6 +78,7 @@ pub fn router(intake: Arc<Intake>) -> Router {
         .route("/v1/receipts/{id}", get(read::by_id))
         .route("/v1/receipts/{id}/cancel", on_post(steer::cancel))
         .route("/v1/receipts/{id}/release", on_post(steer::release))
+        .route("/v1/receipts/{id}/resolve", on_post(resolve::resolve))
         .route("/v1/destinations", get(destinations::all))
         .route(
             "/v1/destinations/{name}",

@@ -5,13 +5,14 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
 use super::auth::Caller;
-use super::{destinations, post, problem, read, steer};
+use super::{destinations, post, problem, read, resolve, steer};
 
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Chekhov", description = "Registers receipts through an external API that cannot be trusted"),
-    paths(post::receipt, read::by_id, read::by_key, steer::cancel, steer::release, destinations::all, destinations::one, destinations::change),
-    components(schemas(post::Posted, problem::Problem, problem::Fault, read::ReceiptView, read::Page, read::CallView, read::PipelineView,
+    paths(post::receipt, read::by_id, read::by_key, steer::cancel, steer::release, resolve::resolve,
+        destinations::all, destinations::one, destinations::change),
+    components(schemas(post::Posted, problem::Problem, problem::Fault, read::ReceiptView, read::Page, read::CallView, read::PipelineView, resolve::Finding,
         destinations::Destinations, destinations::DestinationView, destinations::Patch, destinations::Wanted)),
     modifiers(&Bearer)
 )]

@@ -66,7 +66,11 @@ pub async fn release(
 }
 
 /// The receipt, if this caller may see it.
-async fn seen(intake: &Intake, caller: &Caller, id: Result<Path<Uuid>, PathRejection>) -> Result<read::View, Problem> {
+pub(super) async fn seen(
+    intake: &Intake,
+    caller: &Caller,
+    id: Result<Path<Uuid>, PathRejection>,
+) -> Result<read::View, Problem> {
     let Path(id) = id.map_err(|_| Problem::not_found())?;
     read::receipt(&intake.pool, id)
         .await?
@@ -74,7 +78,8 @@ async fn seen(intake: &Intake, caller: &Caller, id: Result<Path<Uuid>, PathRejec
         .ok_or_else(Problem::not_found)
 }
 
-async fn conflict(intake: &Intake, id: Uuid, detail: &str) -> Result<Problem, Problem> {
+/// Why nothing was done to a receipt.
+pub(super) async fn conflict(intake: &Intake, id: Uuid, detail: &str) -> Result<Problem, Problem> {
     Ok(match read::state(&intake.pool, id).await? {
         Some(_) => Problem::new(StatusCode::CONFLICT, detail),
         None => Problem::not_found(),

@@ -9,7 +9,7 @@ use shared::life::{Heart, Holding, Holdings};
 use shared::pipeline::{Pipeline, Verdict};
 use shared::stage::endpoint::Concurrency;
 use shared::stage::next::{self, Holder, Kept};
-use shared::stage::{Attempt, Ended, Endpoints, Versions, attempt, versions};
+use shared::stage::{Attempt, Ended, Endpoints, Proofs, Versions, attempt, versions};
 use shared::store::group::Group;
 use shared::store::load::Work;
 use shared::store::relay::Queued;
@@ -38,6 +38,8 @@ pub struct Runner {
     pub(super) starved: AtomicBool,
     pub(super) overloaded: AtomicBool,
     endpoints: Endpoints,
+    /// Stays empty: what is looked up is external.
+    proofs: Proofs,
     steps: Group<StepBatch>,
     slots: Arc<Semaphore>,
     holdings: Holdings,
@@ -67,6 +69,7 @@ impl Runner {
         stop: CancellationToken,
     ) -> Self {
         Self {
+            proofs: Proofs::default(),
             steps: Group::start(pool.clone()),
             pool,
             heart,
@@ -168,6 +171,7 @@ impl Runner {
                 endpoints: &self.endpoints,
                 admission: &Concurrency,
                 heart: &self.heart,
+                proofs: &self.proofs,
                 pool: &self.pool,
                 opened: None,
                 trace: context.of(&span),

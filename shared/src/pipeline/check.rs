@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Effect, Pipeline, RenderError, Rendered, Request, Stage, Subject, Target, To, call_id};
+use super::{Effect, Pipeline, RenderError, Rendered, Request, Stage, Subject, Target, To, Unknown, call_id};
 use crate::receipt::Receipt;
 
 /// What a pipeline would do with a receipt.
@@ -27,15 +27,9 @@ pub fn report(pipeline: &Pipeline, receipt: Option<&Receipt>) -> Report {
         };
         report.line(&format!("{} ({target})", stage.name));
         for request in &stage.requests {
-            let effect = match request.effect {
-                Effect::Read => "read",
-                Effect::Idempotent => "idempotent",
-                Effect::Registers => "registers",
-            };
-            let (To::Service(name) | To::Destination(name)) = &request.to;
-            report.line(&format!("  {} -> {name} ({effect})", request.name));
-            if let Some(receipt) = receipt {
-                report.render(stage, request, name, receipt);
+            report.request(stage, request, &request.name, receipt);
+            if let Unknown::Lookup(lookup) = &request.unknown {
+                report.request(stage, &lookup.request, &request.name, receipt);
             }
         }
     }
@@ -48,7 +42,24 @@ impl Report {
         self.text.push('\n');
     }
 
-    fn render(&mut self, stage: &Stage, request: &Request, target: &str, receipt: &Receipt) {
+    /// A request, whose call id is that of the request called `of`.
+    fn request(&mut self, stage: &Stage, request: &Request, of: &str, receipt: Option<&Receipt>) {
+        let effect = match (request.effect, &request.unknown) {
+            (Effect::Read, _) => "read",
+            (Effect::Idempotent, _) => "idempotent",
+            (Effect::Registers, Unknown::Resend { .. }) => "registers; unknown: resend",
+            (Effect::Registers, Unknown::Lookup(_)) => "registers; unknown: lookup",
+            (Effect::Registers, Unknown::Manual) => "registers; unknown: manual",
+        };
+        let (To::Service(target) | To::Destination(target)) = &request.to;
+        self.line(&format!("  {} -> {target} ({effect})", request.name));
+        if let Some(receipt) = receipt {
+            self.render(stage, request, of, receipt);
+        }
+    }
+
+    fn render(&mut self, stage: &Stage, request: &Request, of: &str, receipt: &Receipt) {
+        let (To::Service(target) | To::Destination(target)) = &request.to;
         let subject = Subject::new(Arc::from(receipt.to_json()), Vec::new());
         let rendered = || -> Result<Vec<Rendered>, RenderError> {
             if !(stage.runs(&subject)? && request.runs(&subject)?) {
@@ -60,7 +71,7 @@ impl Report {
             let one = |(n, item): (usize, &Option<String>)| {
                 let (merchant, external_id) = (&receipt.merchant.id, &receipt.external_id);
                 let n = item.as_ref().map(|_| n);
-                let id = call_id(target, &stage.name, &request.name, merchant, external_id, n, 0);
+                let id = call_id(target, &stage.name, of, merchant, external_id, n, 0);
                 request.render(&subject, &id, item.as_deref())
             };
             items.iter().enumerate().map(one).collect()

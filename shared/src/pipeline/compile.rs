@@ -2,6 +2,7 @@
 
 mod requests;
 mod times;
+mod unknown;
 
 use std::collections::BTreeSet;
 
@@ -10,12 +11,13 @@ use toml::{Table, Value};
 
 use super::filter::Filter;
 use super::mistakes::Found;
+use super::request::Then;
 use super::subject::Variables;
 use super::view::View;
 use requests::request;
 use times::backoff;
 
-use super::{Backoff, Effect, Mistakes, RenderError, Request, Source, Subject, To};
+use super::{Backoff, Effect, Mistakes, RenderError, Request, Source, Subject, To, Unknown};
 
 /// A compiled pipeline, immutable, versioned by its content.
 pub struct Pipeline {
@@ -209,6 +211,9 @@ fn read(table: &Table, source: &Source, found: &mut Found) -> Option<(String, Ve
         .any(|request| request.rules.iter().any(|rule| rule.registered));
     for request in stages.iter_mut().flat_map(|stage| &mut stage.requests) {
         request.success_registers = !said && request.effect == Effect::Registers;
+        if let Unknown::Lookup(lookup) = &mut request.unknown {
+            lookup.request.success_registers = request.success_registers;
+        }
     }
     Some((name?, stages))
 }
@@ -273,6 +278,10 @@ fn stage(name: &str, table: &Table, context: &mut Context<'_>) -> Option<Stage> 
             context
                 .found
                 .add(&place, "the requests of a stage go to services, or to one destination");
+        }
+        if request.rules.iter().any(|rule| rule.then == Then::Absent) {
+            let place = format!("{place}.on");
+            context.found.add(&place, "only a look-up tells what is absent");
         }
         if request.effect == Effect::Registers {
             if n + 1 < requests.len() {

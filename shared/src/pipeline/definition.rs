@@ -47,6 +47,10 @@ pub(super) struct Request {
     pub effect: Option<String>,
     pub timeout: Option<String>,
     pub poll: Option<Poll>,
+    pub unknown: Option<String>,
+    pub window: Option<String>,
+    /// Read as a request of its own.
+    pub lookup: Option<toml::Table>,
     /// Read one by one, as [`Rule`]s.
     #[serde(default)]
     pub on: Vec<toml::Table>,

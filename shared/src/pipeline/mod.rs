@@ -18,6 +18,7 @@ pub mod request;
 pub mod source;
 pub mod subject;
 mod template;
+pub mod unknown;
 mod view;
 
 pub use backoff::Backoff;
@@ -27,3 +28,4 @@ pub use outcome::{Effect, Exchange, Verdict, constrain, default_verdict};
 pub use request::{Rendered, Request, To, call_id};
 pub use source::Source;
 pub use subject::Subject;
+pub use unknown::{Lookup, Unknown};

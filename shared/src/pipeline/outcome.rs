@@ -76,6 +76,13 @@ pub enum Verdict {
         /// Why.
         reason: String,
     },
+    /// A look-up does not find it.
+    Absent {
+        /// Why.
+        reason: String,
+        /// When it is looked up again.
+        again: Duration,
+    },
     /// Known to have failed there: again, from that stage, with a new call id.
     Reissue {
         /// The stage's index.
@@ -113,6 +120,7 @@ impl Verdict {
             Self::Poll { .. } => "poll",
             Self::Reject { .. } => "reject",
             Self::Unknown { .. } => "unknown",
+            Self::Absent { .. } => "absent",
             Self::Reissue { .. } => "reissue",
             Self::Park { .. } => "park",
         }
@@ -129,6 +137,7 @@ impl Verdict {
             | Self::Poll { reason }
             | Self::Reject { reason, .. }
             | Self::Unknown { reason }
+            | Self::Absent { reason, .. }
             | Self::Reissue { reason, .. }
             | Self::Park { reason } => Some(reason),
         }

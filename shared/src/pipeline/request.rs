@@ -12,7 +12,7 @@ use super::outcome::{default_verdict, retry_after};
 use super::subject::Variables;
 use super::template::{SEGMENT, Template, scalar};
 use super::view::{Answer, View};
-use super::{Backoff, Effect, Exchange, RenderError, Subject, Verdict};
+use super::{Backoff, Effect, Exchange, RenderError, Subject, Unknown, Verdict};
 
 /// The longest reason taken from an answer, in characters.
 const REASON: usize = 500;
@@ -36,6 +36,8 @@ pub struct Request {
     pub effect: Effect,
     /// The delays of `poll` outcomes.
     pub poll: Option<Backoff>,
+    /// What is done before a call is made again that nobody knows about, if it registers.
+    pub unknown: Unknown,
     /// Calls of `for_each` at once.
     pub parallel: usize,
     /// Of one call, instead of the endpoint's.
@@ -73,6 +75,7 @@ pub(super) enum Then {
     Poll,
     Reject,
     Unknown,
+    Absent,
     Park,
     Reissue(usize),
 }
@@ -219,6 +222,10 @@ impl Request {
             Then::Poll => Verdict::Poll { reason },
             Then::Reject => Verdict::Reject { reason, declared: true },
             Then::Unknown => Verdict::Unknown { reason },
+            Then::Absent => Verdict::Absent {
+                reason,
+                again: Duration::ZERO,
+            },
             Then::Park => Verdict::Park { reason },
             Then::Reissue(stage) => Verdict::Reissue { stage, reason },
         }

@@ -7,9 +7,11 @@ use sqlx::PgPool;
 
 use super::call::{Made, Unmade, call};
 use super::endpoint::{Admission, Endpoints};
+use super::lookup::Proofs;
 use crate::life::Heart;
 use crate::pipeline::{Pipeline, Request, Stage, Subject, To, Verdict, call_id};
-use crate::store::load::{Send, Work};
+use crate::store::load::Work;
+use crate::store::record::Send;
 use crate::store::step::{Call, Standing};
 use crate::telemetry::TraceContext;
 
@@ -23,6 +25,8 @@ pub struct Attempt<'a> {
     pub heart: &'a Heart,
     /// For the record of calls that register.
     pub pool: &'a PgPool,
+    /// What look-ups have proved to work.
+    pub proofs: &'a Proofs,
     /// The bytes stored with the claim, if the claim stored them.
     pub opened: Option<Send>,
     /// The context of the attempt's span.
@@ -151,7 +155,7 @@ async fn requests(
             }
         } else {
             let made = call(attempt, work, stage, request, subject, None, *standing).await?;
-            calls.extend(made.call);
+            calls.extend(made.calls);
             *standing = made.standing;
             match made.verdict {
                 Verdict::Success { value, .. } => value,
@@ -200,7 +204,7 @@ async fn each(
     for made in made {
         match made {
             Ok(made) => {
-                calls.extend(made.call);
+                calls.extend(made.calls);
                 standing.registered |= made.standing.registered;
                 match made.verdict {
                     Verdict::Success { value, .. } => values.push(value),

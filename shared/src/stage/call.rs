@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::attempt::{Attempt, key};
 use super::endpoint::{Endpoint, Seen};
-use super::sends::{Prepared, prepare};
+use super::registering::register;
 use crate::pipeline::{Effect, Exchange, Rendered, Request, Stage, Subject, To, Verdict, constrain};
 use crate::store::StoreError;
 use crate::store::load::Work;
@@ -28,12 +28,35 @@ pub enum Unmade {
     Store(#[from] StoreError),
 }
 
-/// What a call came to.
+/// What a request came to.
 pub(super) struct Made {
     pub verdict: Verdict,
-    /// Its row; `None` when no call was needed, or possible.
-    pub call: Option<Call>,
+    /// The calls that it took: none when none was needed, or possible.
+    pub calls: Vec<Call>,
     pub standing: Standing,
+}
+
+impl Made {
+    /// Nothing was sent.
+    pub(super) fn unsent(verdict: Verdict, standing: Standing) -> Self {
+        Self {
+            verdict,
+            calls: Vec::new(),
+            standing,
+        }
+    }
+}
+
+/// What one call is for.
+pub(super) struct Aim<'a> {
+    pub work: &'a Work,
+    pub stage: &'a Stage,
+    pub request: &'a Request,
+    pub subject: &'a Subject,
+    pub call_id: &'a str,
+    pub item: Option<&'a str>,
+    /// Whether its success is what the call that registers came to.
+    pub registers: bool,
 }
 
 /// Makes the call of a request, for one item of it where it has items.
@@ -46,56 +69,61 @@ pub(super) async fn call(
     item: Option<(usize, &str)>,
     standing: Standing,
 ) -> Result<Made, Unmade> {
-    let unsent = |verdict: Verdict| Made {
-        verdict,
-        call: None,
-        standing,
+    let aim = Aim {
+        work,
+        stage,
+        request,
+        subject,
+        call_id: &key(work, stage, request, item.map(|(n, _)| n)),
+        item: item.map(|(_, item)| item),
+        registers: request.effect == Effect::Registers,
     };
-    let call_id = key(work, stage, request, item.map(|(n, _)| n));
-    let item = item.map(|(_, item)| item);
+    if aim.registers {
+        register(attempt, &aim, standing).await
+    } else {
+        rendered(attempt, &aim, standing).await
+    }
+}
+
+/// Makes a call as it is rendered now.
+pub(super) async fn rendered(attempt: &Attempt<'_>, aim: &Aim<'_>, standing: Standing) -> Result<Made, Unmade> {
+    match aim.request.render(aim.subject, aim.call_id, aim.item) {
+        Ok(rendered) => make(attempt, aim, &rendered, standing).await,
+        Err(error) => Ok(Made::unsent(unrenderable(aim, &error), standing)),
+    }
+}
+
+/// What a request comes to that cannot be rendered.
+pub(super) fn unrenderable(aim: &Aim<'_>, reason: &dyn std::fmt::Display) -> Verdict {
+    Verdict::Park {
+        reason: format!("{}.{}: {reason}", aim.stage.name, aim.request.name),
+    }
+}
+
+/// Makes a call: admitted, sent, judged.
+pub(super) async fn make(
+    attempt: &Attempt<'_>,
+    aim: &Aim<'_>,
+    rendered: &Rendered,
+    standing: Standing,
+) -> Result<Made, Unmade> {
+    let Aim { work, request, .. } = *aim;
     let Some(endpoint) = attempt.endpoints.get(&request.to) else {
         let reason = format!("{} is not in the configuration", target(request));
-        return Ok(unsent(Verdict::Retry { reason, after: None }));
+        return Ok(Made::unsent(Verdict::Retry { reason, after: None }, standing));
     };
-    let rendered = if request.effect == Effect::Registers {
-        match prepare(attempt, work, &call_id, || request.render(subject, &call_id, None)).await? {
-            Prepared::Known { value, registered } => {
-                let verdict = Verdict::Success { value, registered };
-                let standing = after(&verdict, request.effect, standing);
-                return Ok(Made {
-                    verdict,
-                    call: None,
-                    standing,
-                });
-            }
-            Prepared::Bytes(rendered) => Ok(rendered),
-            Prepared::Unrenderable(reason) => Err(reason),
-        }
-    } else {
-        request
-            .render(subject, &call_id, item)
-            .map_err(|error| error.to_string())
-    };
-    let rendered = match rendered {
-        Ok(rendered) => rendered,
-        Err(reason) => {
-            let reason = format!("{}.{}: {reason}", stage.name, request.name);
-            return Ok(unsent(Verdict::Park { reason }));
-        }
-    };
-
     let Ok(permit) = attempt.admission.admit(endpoint).await else {
         return Err(Unmade::Shut);
     };
     if !attempt.heart.may_send(work.hold.owner) {
         return Err(Unmade::Fenced);
     }
-    let mut row = row(work, stage, request, call_id);
+    let mut row = row(aim);
     let begun = Instant::now();
-    let exchange = send(attempt, endpoint, &rendered, request, &mut row).await;
+    let exchange = send(attempt, endpoint, rendered, request, &mut row).await;
     drop(permit);
 
-    let verdict = request.judge(subject, &row.call_id, item, &exchange);
+    let verdict = request.judge(aim.subject, aim.call_id, aim.item, &exchange);
     attempt.admission.saw(&Seen {
         receipt: work.hold.id,
         begun,
@@ -114,25 +142,32 @@ pub(super) async fn call(
     Ok(Made {
         standing: after(&verdict, request.effect, standing),
         verdict,
-        call: Some(row),
+        calls: vec![row],
     })
 }
 
 /// What is known about the call that registers, after one more answer. Whatever this one came to, an earlier call that
 /// nobody knows about stays unresolved until the receipt is known to be registered, or known to have failed there. That it
 /// was accepted (`wait`) is neither.
-fn after(verdict: &Verdict, effect: Effect, standing: Standing) -> Standing {
+pub(super) fn after(verdict: &Verdict, effect: Effect, standing: Standing) -> Standing {
     match verdict {
         Verdict::Success { registered: true, .. } => Standing {
             unresolved: false,
             registered: true,
+            absents: 0,
         },
         Verdict::Success { .. } | Verdict::Unknown { .. } if effect == Effect::Registers => Standing {
             unresolved: true,
+            absents: 0,
+            ..standing
+        },
+        Verdict::Absent { .. } => Standing {
+            absents: standing.absents + 1,
             ..standing
         },
         Verdict::Reissue { .. } => Standing {
             unresolved: false,
+            absents: 0,
             ..standing
         },
         _ => standing,
@@ -140,20 +175,20 @@ fn after(verdict: &Verdict, effect: Effect, standing: Standing) -> Standing {
 }
 
 /// The row of a call that is about to be made.
-fn row(work: &Work, stage: &Stage, request: &Request, call_id: String) -> Call {
+fn row(aim: &Aim<'_>) -> Call {
     Call {
         id: Uuid::now_v7(),
-        stage: stage.name.clone(),
-        request: request.name.clone(),
-        attempt: work.counters.attempt + 1,
-        call_id,
+        stage: aim.stage.name.clone(),
+        request: aim.request.name.clone(),
+        attempt: aim.work.counters.attempt + 1,
+        call_id: aim.call_id.to_owned(),
         started_at: OffsetDateTime::now_utc(),
         duration: Duration::ZERO,
         outcome: "",
         status: None,
         error: None,
         retry_after_s: None,
-        registers: request.effect == Effect::Registers,
+        registers: aim.registers,
         registered: false,
         value: None,
     }

@@ -5,11 +5,14 @@ pub mod attempt;
 mod call;
 pub mod endpoint;
 mod exchange;
+pub mod lookup;
 pub mod next;
+mod registering;
 pub mod sends;
 pub mod versions;
 
 pub use attempt::{Abandoned, Attempt, Ended};
 pub use call::Unmade;
 pub use endpoint::{Admission, Admitted, Endpoints, Seen, Shut};
+pub use lookup::Proofs;
 pub use versions::Versions;

@@ -97,6 +97,11 @@ pub fn step(work: &Work, pipeline: &Pipeline, stage: &Stage, ended: Ended, holde
         Verdict::Retry { .. } | Verdict::Credentials { .. } | Verdict::Unknown { .. } if shut => {
             waits(stage.retry.delay(count(counters.failures), jitter))
         }
+        Verdict::Absent { again, .. } if shut => waits(again),
+        Verdict::Absent { again, .. } => {
+            counters.failures = 0;
+            charge(stage, &mut counters, &mut reason, again, waits)
+        }
         Verdict::Retry { after: Some(after), .. } if stage.destination().is_some() => waits(after),
         Verdict::Retry { after, .. } => {
             let delay = after.unwrap_or_else(|| stage.retry.delay(count(counters.failures), jitter));

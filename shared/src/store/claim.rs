@@ -4,7 +4,7 @@ use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::group::Batch;
-use super::load::Send;
+use super::record::Send;
 use super::{Hold, StoreError};
 
 /// Claims up to `limit` receipts whose internal work is due, the longest due first.

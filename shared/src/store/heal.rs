@@ -59,6 +59,7 @@ pub async fn take_over_calls(pool: &PgPool, dead: Uuid) -> Result<u64, StoreErro
             select id from work where owner = $1 and state = 'dispatching' order by id for update
         )
         update work set state = 'waiting', owner = null, epoch = epoch + 1, call_due_at = now(), moved_at = now(),
+               unknown_at = case when unresolved then now() end, absents = 0,
                reason = 'its dispatcher died; taken over'
         from held where work.id = held.id
         "#,
@@ -173,6 +174,7 @@ pub async fn give_back(pool: &PgPool, owner: Uuid, strays: &[Owned]) -> Result<u
         update work set state = 'waiting', owner = null, epoch = epoch + 1, moved_at = now(),
                internal_due_at = case when state = 'running' then now() end,
                call_due_at = case when state = 'dispatching' then now() end,
+               unknown_at = case when unresolved then now() end, absents = 0,
                reason = 'its owner had forgotten it; given back'
         from held where work.id = held.id
         "#,

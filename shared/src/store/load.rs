@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::step::{Counters, Standing};
@@ -58,7 +58,7 @@ pub async fn works(connection: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<Wo
     let rows = sqlx::query!(
         r#"
         select w.id, w.pipeline, w.position, w.destination, w.epoch, w.owner, w.attempt, w.failures, w.polls, w.undeclared,
-               w.reissues, w.spent_ms, w.unresolved, w.registered,
+               w.reissues, w.spent_ms, w.unresolved, w.registered, w.absents,
                r.merchant as "merchant!", r.external_id as "external_id!", r.content::text as "content!",
                r.traceparent as "traceparent!", r.tracestate
         from work w
@@ -115,68 +115,8 @@ pub async fn works(connection: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<Wo
             standing: Standing {
                 unresolved: row.unresolved,
                 registered: row.registered,
+                absents: row.absents,
             },
         })
         .collect())
-}
-
-/// The bytes of a request that registers, as they were stored before the first send.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Send {
-    /// The idempotency key.
-    pub call_id: String,
-    /// HTTP method.
-    pub method: String,
-    /// Path and query below the destination's URL.
-    pub path: String,
-    /// Header pairs as a JSON array.
-    pub headers: String,
-    /// The body.
-    pub body: Option<Vec<u8>>,
-}
-
-/// What is on record about a call that registers: its bytes, and its answer if one was a success.
-#[derive(Debug, Clone, Default)]
-pub struct Record {
-    /// The stored request.
-    pub send: Option<Send>,
-    /// The value of a recorded success: then it is not sent again.
-    pub value: Option<String>,
-    /// Whether that success said that the receipt is registered.
-    pub registered: bool,
-}
-
-/// Reads the record of a call before it is repeated.
-///
-/// # Errors
-/// When the database does not answer.
-pub async fn record(pool: &PgPool, receipt: Uuid, call_id: &str) -> Result<Record, StoreError> {
-    let send = sqlx::query!(
-        r#"select method, path, headers::text as "headers!", body from sends where receipt = $1 and call_id = $2"#,
-        receipt,
-        call_id
-    )
-    .fetch_optional(pool)
-    .await?;
-    let success = sqlx::query!(
-        r#"
-        select value::text as "value!", registered from calls
-        where receipt = $1 and call_id = $2 and registers and value is not null limit 1
-        "#,
-        receipt,
-        call_id
-    )
-    .fetch_optional(pool)
-    .await?;
-    Ok(Record {
-        send: send.map(|row| Send {
-            call_id: call_id.to_owned(),
-            method: row.method,
-            path: row.path,
-            headers: row.headers,
-            body: row.body,
-        }),
-        registered: success.as_ref().is_some_and(|row| row.registered),
-        value: success.map(|row| row.value),
-    })
 }

@@ -20,6 +20,7 @@ pub mod load;
 pub mod operate;
 pub mod pipelines;
 pub mod read;
+pub mod record;
 pub mod relay;
 pub mod step;
 

@@ -53,3 +53,72 @@ pub async fn release(pool: &PgPool, id: Uuid, external: bool) -> Result<bool, St
     .await?;
     Ok(moved.rows_affected() == 1)
 }
+
+/// What a person found out about a call that registers, whose outcome nobody knew.
+#[derive(Debug, Clone, Copy)]
+pub enum Resolution<'a> {
+    /// It is not there: it is made again, as if it never had been.
+    Absent,
+    /// It is there: what it would have come to, and whether that says that the receipt is registered.
+    There {
+        /// JSON.
+        value: &'a str,
+        /// See [`Standing::registered`](super::step::Standing::registered).
+        registered: bool,
+    },
+}
+
+/// The call that is resolved.
+#[derive(Debug, Clone, Copy)]
+pub struct Resolved<'a> {
+    /// The receipt.
+    pub id: Uuid,
+    /// Its epoch, as it was read: who resolved it saw nothing later.
+    pub epoch: i32,
+    /// Stage, request and call id.
+    pub call: (&'a str, &'a str, &'a str),
+    /// Who says so.
+    pub by: &'a str,
+}
+
+/// Resolves the call that a parked receipt stands at, and gives the receipt another try: it waits, due now, with a fresh
+/// budget. What is there goes on record like an answer, and is read before any repeat. Answers whether it was moved.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn resolve(pool: &PgPool, resolved: Resolved<'_>, resolution: Resolution<'_>) -> Result<bool, StoreError> {
+    let (value, registered) = match resolution {
+        Resolution::Absent => (None, false),
+        Resolution::There { value, registered } => (Some(value), registered),
+    };
+    let (stage, request, call_id) = resolved.call;
+    let moved = sqlx::query_scalar!(
+        r#"
+        with moved as (
+            update work set state = 'waiting', epoch = epoch + 1, moved_at = now(), failures = 0, polls = 0, undeclared = 0, spent_ms = 0,
+                   unresolved = $7::text is not null, absents = 0, unknown_at = case when $7::text is not null then now() end,
+                   call_due_at = now(), reason = 'resolved by ' || $6
+            where id = $1 and epoch = $2 and state = 'parked' and unresolved and not registered
+            returning id, attempt
+        ), recorded as (
+            insert into calls (id, receipt, stage, request, attempt, call_id, started_at, duration_ms, outcome, error, registers, registered, value)
+            select $9, id, $3, $4, attempt, $5, now(), 0, case when $7::text is null then 'absent' else 'success' end,
+                   'resolved by ' || $6, true, $8, $7::text::json
+            from moved
+        )
+        select id as "id!" from moved
+        "#,
+        resolved.id,
+        resolved.epoch,
+        stage,
+        request,
+        call_id,
+        resolved.by,
+        value,
+        registered,
+        Uuid::now_v7(),
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(moved.is_some())
+}

@@ -40,6 +40,8 @@ pub struct Standing {
     pub unresolved: bool,
     /// The destination said that it is registered: nothing rejects it any more.
     pub registered: bool,
+    /// Look-ups in a row that did not find the call.
+    pub absents: i32,
 }
 
 /// Where the step leads.

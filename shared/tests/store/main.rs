@@ -6,13 +6,15 @@ mod group;
 mod healing;
 mod records;
 mod transitions;
+mod unknown;
 
 use std::time::Duration;
 
 use shared::store::accept::{Accept, AcceptBatch, Accepted, Start};
 use shared::store::claim::{Dispatch, DispatchBatch};
 use shared::store::group::Batch;
-use shared::store::load::{self, Send, Work};
+use shared::store::load::{self, Work};
+use shared::store::record::Send;
 use shared::store::step::{Call, Counters, Standing, Step, StepBatch, Stepped, To};
 use shared::store::{Hold, read, relay};
 use sqlx::PgPool;

@@ -5,7 +5,8 @@ use std::time::Duration;
 use shared::store::accept::Start;
 use shared::store::claim::{Dispatch, DispatchBatch};
 use shared::store::group::Group;
-use shared::store::load::{self, Work};
+use shared::store::load::Work;
+use shared::store::record;
 use shared::store::step::{StepBatch, Stepped, To};
 use shared::store::{heal, relay};
 use sqlx::PgPool;
@@ -67,7 +68,7 @@ async fn what_was_answered_is_kept_though_the_step_came_too_late(pool: PgPool) {
     late.calls = vec![call("success", Some(r#"{"uuid": "u"}"#))];
     assert!(!moves(&pool, late).await);
     assert_eq!(
-        load::record(&pool, message.id, "c1").await.unwrap().value.as_deref(),
+        record::read(&pool, message.id, "c1").await.unwrap().value.as_deref(),
         Some(r#"{"uuid": "u"}"#)
     );
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use shared::store::accept::{AcceptBatch, Accepted, Start};
 use shared::store::step::{Standing, StepBatch, Stepped, To};
-use shared::store::{Hold, claim, load, operate, relay};
+use shared::store::{Hold, claim, operate, record, relay};
 use sqlx::PgPool;
 use time::OffsetDateTime;
 
@@ -216,7 +216,7 @@ async fn a_dispatcher_claims_with_the_messages_epoch_and_once(pool: PgPool) {
         work(&pool, message.id).await.unwrap().standing.unresolved,
         "sent or not, nobody knows yet"
     );
-    assert_eq!(load::record(&pool, message.id, "c1").await.unwrap().send, Some(send()));
+    assert_eq!(record::read(&pool, message.id, "c1").await.unwrap().send, Some(send()));
 }
 
 #[sqlx::test(migrations = "../migrations")]
@@ -258,11 +258,11 @@ async fn an_operator_cancels_what_nobody_has_and_nothing_unresolved(pool: PgPool
     for standing in [
         Standing {
             unresolved: true,
-            registered: false,
+            ..Standing::default()
         },
         Standing {
-            unresolved: false,
             registered: true,
+            ..Standing::default()
         },
     ] {
         let id = accept(&pool, Start::Owned(ME)).await;

@@ -183,6 +183,16 @@ impl Api {
         self.send(self.client.post(http::url(&self.base, path)?)).await
     }
 
+    /// Tells what a person found out about a receipt's call.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn resolve(&self, id: &str, finding: &Value) -> anyhow::Result<Answer> {
+        let url = http::url(&self.base, &["v1", "receipts", id, "resolve"])?;
+        let request = self.client.post(url).header(CONTENT_TYPE, "application/json");
+        self.send(request.body(finding.to_string())).await
+    }
+
     /// Changes a destination.
     ///
     /// # Errors

@@ -12,9 +12,18 @@ use sha2::{Digest, Sha256};
 use crate::answer::Answer;
 use crate::route::Target;
 
-/// Faults by the name of their target; `fiscal` stands for the whole API behind the faults of its parts.
+/// Faults by the name of their target; `fiscal` stands for the whole API behind the faults of its parts. Several at one
+/// target share its requests out among them.
 #[derive(Debug, Default)]
-pub(crate) struct Faults(BTreeMap<String, (Arc<Fault>, Option<Instant>)>);
+pub(crate) struct Faults(BTreeMap<String, Vec<Struck>>);
+
+/// A fault, the shares before it at its target, and when it ends.
+#[derive(Clone, Debug)]
+struct Struck {
+    fault: Arc<Fault>,
+    before: f64,
+    until: Option<Instant>,
+}
 
 /// One entry of the table.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -84,12 +93,30 @@ impl Faults {
         let mut faults = BTreeMap::new();
         for (name, entry) in table {
             let unusable = |detail: String| (StatusCode::UNPROCESSABLE_ENTITY, format!("{name}: {detail}"));
-            let fault = Fault::deserialize(entry).map_err(|error| unusable(error.to_string()))?;
-            fault.check(&name).map_err(unusable)?;
-            let until = fault
-                .for_s
-                .and_then(|seconds| now.checked_add(Duration::from_secs_f64(seconds)));
-            faults.insert(name, (Arc::new(fault), until));
+            let entries = match entry {
+                Value::Array(entries) => entries,
+                entry => vec![entry],
+            };
+            let mut struck: Vec<Struck> = Vec::with_capacity(entries.len());
+            let mut before = 0.0;
+            for entry in entries {
+                let fault = Fault::deserialize(entry).map_err(|error| unusable(error.to_string()))?;
+                fault.check(&name).map_err(unusable)?;
+                let until = fault
+                    .for_s
+                    .and_then(|seconds| now.checked_add(Duration::from_secs_f64(seconds)));
+                let share = fault.share;
+                struck.push(Struck {
+                    fault: Arc::new(fault),
+                    before,
+                    until,
+                });
+                before += share;
+            }
+            if before > 1.0 {
+                return Err(unusable("the shares of one target: 1 at most together".to_owned()));
+            }
+            faults.insert(name, struck);
         }
         Ok(Self(faults))
     }
@@ -103,20 +130,28 @@ impl Faults {
         let names = std::iter::once(target.name()).chain(whole_api);
         names
             .filter_map(|name| self.0.get_key_value(name))
-            .find_map(|(name, (fault, until))| {
+            .flat_map(|(name, all)| all.iter().map(move |struck| (name, struck)))
+            .find_map(|(name, Struck { fault, before, until })| {
                 let running = until.is_none_or(|until| now < until);
-                (running && fault.mode.suits(name, target) && fault.strikes(target, id)).then(|| Arc::clone(fault))
+                (running && fault.mode.suits(name, target) && fault.strikes(target, id, *before))
+                    .then(|| Arc::clone(fault))
             })
     }
 
-    /// The table as it was set, without what has run out.
-    pub(crate) fn table(&self, now: Instant) -> BTreeMap<&str, &Fault> {
-        let running = self
-            .0
+    /// The table as it was set, without what has run out; a target with one fault stands for it.
+    pub(crate) fn table(&self, now: Instant) -> BTreeMap<&str, Value> {
+        let running = |struck: &&Struck| struck.until.is_none_or(|until| now < until);
+        let shown = |all: &Vec<Struck>| {
+            let mut shown: Vec<Value> = all.iter().filter(running).map(|struck| json!(*struck.fault)).collect();
+            if shown.len() > 1 {
+                Some(Value::Array(shown))
+            } else {
+                shown.pop()
+            }
+        };
+        self.0
             .iter()
-            .filter(|(_, (_, until))| until.is_none_or(|until| now < until));
-        running
-            .map(|(name, (fault, _))| (name.as_str(), fault.as_ref()))
+            .filter_map(|(name, all)| Some((name.as_str(), shown(all)?)))
             .collect()
     }
 }
@@ -145,7 +180,7 @@ impl Fault {
         answer.retry_after(self.retry_after.as_ref().and_then(RetryAfter::header))
     }
 
-    fn strikes(&self, target: Target, id: &str) -> bool {
+    fn strikes(&self, target: Target, id: &str, before: f64) -> bool {
         if self.share >= 1.0 {
             return true;
         }
@@ -155,7 +190,7 @@ impl Fault {
             .chain_update(id)
             .finalize();
         let draw = u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]);
-        f64::from(draw) / (f64::from(u32::MAX) + 1.0) < self.share
+        (before..before + self.share).contains(&(f64::from(draw) / (f64::from(u32::MAX) + 1.0)))
     }
 
     fn check(&self, name: &str) -> Result<(), String> {
@@ -278,6 +313,24 @@ mod tests {
         assert!((900..1100).contains(&first.len()), "{}", first.len());
         assert_eq!(first, struck().collect::<Vec<_>>());
         assert!(faults.pick(Target::Tax, &format!("id-{}", first[0]), now).is_none());
+    }
+
+    #[test]
+    fn several_at_one_target_share_it_out() {
+        let table = json!({"fiscal.register": [{"mode": "refuse", "share": 0.25}, {"mode": "hang", "share": 0.25}]});
+        let (faults, now) = (parse(&table).unwrap(), Instant::now());
+        let mode = |n: u32| {
+            faults
+                .pick(Target::Register, &format!("id-{n}"), now)
+                .map(|fault| fault.mode)
+        };
+        for wanted in [Mode::Refuse, Mode::Hang] {
+            let struck = (0..4000).filter(|n| mode(*n) == Some(wanted)).count();
+            assert!((900..1100).contains(&struck), "{wanted:?}: {struck}");
+        }
+        assert_eq!(json!(faults.table(now)), table);
+        let (_, text) = parse(&json!({"tax": [{"mode": "hang"}, {"mode": "refuse"}]})).expect_err("refused");
+        assert!(text.starts_with("tax: the shares"), "{text}");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use toml::{Table, Value};
 
 use super::Context;
 use super::times::{duration, fill};
+use super::unknown::{Given, unknown};
 use crate::pipeline::filter::Filter;
 use crate::pipeline::mistakes::Found;
 use crate::pipeline::request::{Reason, Rule, Then};
@@ -85,10 +86,17 @@ pub(super) fn request(stage: &str, name: &str, table: &Table, context: &mut Cont
         .enumerate()
         .filter_map(|(n, rule)| self::rule(&format!("{place}.on[{n}]"), stage, rule, context.order, found))
         .collect();
+    let unknown = Given {
+        unknown: given.unknown,
+        window: given.window,
+        lookup: given.lookup,
+    };
+    let unknown = self::unknown((stage, name), unknown, (&to, effect), context);
     Some(Request {
         name: name.to_owned(),
         to,
         effect,
+        unknown,
         poll,
         parallel: given.parallel.unwrap_or(8).max(1),
         timeout,
@@ -233,6 +241,7 @@ fn rule(place: &str, stage: &str, table: &Table, order: &[String], found: &mut F
         "poll" => Then::Poll,
         "reject" => Then::Reject,
         "unknown" => Then::Unknown,
+        "absent" => Then::Absent,
         "park" => Then::Park,
         "reissue" => {
             let here = order.iter().position(|name| name == stage)?;
@@ -254,7 +263,7 @@ fn rule(place: &str, stage: &str, table: &Table, order: &[String], found: &mut F
         other => {
             found.add(
                 &format!("{place}.then"),
-                format!("{other:?}: success, retry, poll, reject, unknown, reissue and park are there"),
+                format!("{other:?}: success, retry, poll, reject, unknown, absent, reissue and park are there"),
             );
             return None;
         }

@@ -88,6 +88,51 @@ fn a_mistake_is_named_with_its_place() {
 }
 
 #[test]
+fn what_is_said_of_unknown_outcomes_is_checked() {
+    let send = "save = '{uuid: .body.uuid}'\n";
+    let find = "[register.send.lookup]\nget = \"/{.call.id}\"\n";
+    let absent = "on = [{status = 404, then = \"absent\"}]\n";
+    let with = |added: &str| SHIPPED.replacen("[confirm.report]", &format!("{added}[confirm.report]"), 1);
+    let compiled = Pipeline::compile(source(&with(&format!("{find}{absent}settle = \"2m\"\n")))).unwrap();
+    let Unknown::Lookup(lookup) = &compiled.stages[5].registers().unwrap().unknown else {
+        panic!("no look-up")
+    };
+    assert_eq!(lookup.settle.as_secs(), 120);
+    assert_eq!(lookup.request.effect, Effect::Read);
+    let said = |added: &str| SHIPPED.replacen(send, &format!("{send}{added}\n"), 1);
+    for (text, place) in [
+        (with(find), "register.send.lookup.on: a rule"),
+        (
+            with(&format!("{find}{absent}when = 'true'\n")),
+            "register.send.lookup.when:",
+        ),
+        (
+            with(&format!("{find}{absent}settle = \"soon\"\n")),
+            "register.send.lookup.settle:",
+        ),
+        (said("unknown = \"lookup\""), "register.send.lookup: the request"),
+        (said("unknown = \"never\""), "register.send.unknown:"),
+        (said("unknown = \"manual\"\nwindow = \"1h\""), "register.send.window:"),
+        (
+            SHIPPED.replacen("then = \"poll\"", "then = \"absent\"", 1),
+            "confirm.report.on: only a look-up",
+        ),
+        (
+            SHIPPED.replacen("put = \"/numbers", "unknown = \"resend\"\nput = \"/numbers", 1),
+            "number.reserve.unknown:",
+        ),
+    ] {
+        let Err(Mistakes(found)) = Pipeline::compile(source(&text)) else {
+            panic!("{place} compiled")
+        };
+        assert!(
+            found.iter().any(|mistake| mistake.starts_with(place)),
+            "{place} {found:?}"
+        );
+    }
+}
+
+#[test]
 fn a_target_that_is_not_configured_is_named() {
     let pipeline = Pipeline::compile(source(SHIPPED)).unwrap();
     let services = ["validation", "catalog", "sellers", "tax", "numbers"]

@@ -146,10 +146,10 @@ async fn advance(
         with held as materialized (
             select given.*, work.place from unnest($1::uuid[], $2::int[], $3::uuid[], $4::text[], $5::bigint[], $6::smallint[], $7::text[],
                                        $8::int[], $9::int[], $10::int[], $11::int[], $12::int[], $13::bigint[], $14::bool[], $15::bool[],
-                                       $16::text[], $17::text[], $18::smallint[])
+                                       $16::text[], $17::text[], $18::smallint[], $35::int[])
                 as given (id, epoch, owner, to_, delay_ms, position, destination,
                           attempt, failures, polls, undeclared, reissues, spent_ms, unresolved, registered,
-                          reason, stage, from_)
+                          reason, stage, from_, absents)
             cross join lateral (
                 select ctid as place from work where id = given.id and epoch = given.epoch and owner = given.owner and position = given.from_ for update
             ) work
@@ -167,7 +167,9 @@ async fn advance(
                 moved_at = now(),
                 attempt = held.attempt, failures = held.failures, polls = held.polls, undeclared = held.undeclared,
                 reissues = held.reissues, spent_ms = held.spent_ms,
-                unresolved = held.unresolved, registered = held.registered, reason = held.reason
+                unresolved = held.unresolved, registered = held.registered, reason = held.reason, absents = held.absents,
+                -- What no look-up has followed yet is counted from here.
+                unknown_at = case when held.unresolved and (held.absents = 0 or work.unknown_at is null) then now() else work.unknown_at end
             from held where work.ctid = held.place and held.to_ not in ('registered', 'rejected')
             returning held.id, held.to_, held.destination
         ), counted as (
@@ -228,6 +230,7 @@ async fn advance(
         &calls.registered,
         &calls.values as &[Option<String>],
         &calls.results as &[Option<String>],
+        &items.iter().map(|item| item.standing.absents).collect::<Vec<_>>(),
     )
     .fetch_all(connection)
     .await?;

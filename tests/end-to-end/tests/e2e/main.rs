@@ -16,6 +16,7 @@ mod rolling;
 mod spans;
 mod tracing;
 mod unknown_fate;
+mod unknown_outcomes;
 mod versions;
 
 use end_to_end::{Options, Stack, fixture, fresh, read};

@@ -1,0 +1,87 @@
+//! What a person found out about a call whose outcome nobody knew.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, PathRejection};
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use shared::stage::attempt;
+use shared::store::load;
+use shared::store::operate::{self, Resolution, Resolved};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::auth::Caller;
+use super::steer::{conflict, seen};
+use super::{Intake, Problem};
+
+/// What was found out.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Finding {
+    /// Whether the call was done there.
+    there: bool,
+    /// If so: what its success is saved as, such as `{"uuid": "…"}`.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    value: Option<Box<RawValue>>,
+}
+
+/// Resolves the call that a parked receipt stands at: it is adopted if it is there, and made again if it is not.
+#[utoipa::path(post, path = "/v1/receipts/{id}/resolve", params(("id" = Uuid, Path)), request_body = Finding, responses(
+    (status = 204, description = "It waits, due now"), (status = 400, body = Problem), (status = 401, body = Problem),
+    (status = 403, body = Problem), (status = 404, body = Problem),
+    (status = 409, description = "It is not parked at a call whose outcome is unknown", body = Problem),
+), security(("bearer" = [])))]
+pub async fn resolve(
+    State(intake): State<Arc<Intake>>,
+    caller: Caller,
+    id: Result<Path<Uuid>, PathRejection>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<StatusCode, Problem> {
+    caller.may_steer()?;
+    let id = seen(&intake, &caller, id).await?.id;
+    let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
+    let body = body.map_err(|error| bad(error.body_text()))?;
+    let finding: Finding = serde_json::from_slice(&body).map_err(|error| bad(error.to_string()))?;
+    let nothing = "it is not parked at a call whose outcome is unknown";
+    let work = {
+        let mut connection = intake.pool.acquire().await.map_err(shared::store::StoreError::from)?;
+        load::works(&mut connection, &[id]).await?.pop()
+    };
+    let Some(work) = work else {
+        return Err(conflict(&intake, id, nothing).await?);
+    };
+    let pipeline = intake
+        .versions
+        .get(&work.pipeline)
+        .await
+        .map_err(|error| Problem::new(StatusCode::CONFLICT, error.to_string()))?;
+    let stage = pipeline.stages.get(work.position);
+    let Some((stage, request)) = stage.and_then(|stage| Some((stage, stage.registers()?))) else {
+        return Err(conflict(&intake, id, nothing).await?);
+    };
+    let resolution = match (finding.there, &finding.value) {
+        (false, None) => Resolution::Absent,
+        (true, Some(value)) => Resolution::There {
+            value: value.get(),
+            registered: request.success_registers(),
+        },
+        (true, None) => return Err(bad("value: what the call came to is needed".to_owned())),
+        (false, Some(_)) => return Err(bad("value: there is none of what is not there".to_owned())),
+    };
+    let resolved = Resolved {
+        id,
+        epoch: work.hold.epoch,
+        call: (&stage.name, &request.name, &attempt::key(&work, stage, request, None)),
+        by: caller.name(),
+    };
+    if operate::resolve(&intake.pool, resolved, resolution).await? {
+        tracing::info!(receipt.id = %id, by = caller.name(), there = finding.there, "resolved");
+        return Ok(StatusCode::NO_CONTENT);
+    }
+    Err(conflict(&intake, id, nothing).await?)
+}

@@ -1,0 +1,121 @@
+//! Looking up what came of a call that registers and was not answered.
+//!
+//! "Absent" is no proof: what was accepted may still be in the API's own queue, and a look-up may answer so to everything.
+//! It is believed when the destination has been open for the settle time since the last call that may have been made, an
+//! earlier look-up said so too, and a look-up of a receipt that is known to be registered finds it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Mutex;
+
+use super::Unmade;
+use super::attempt::Attempt;
+use super::call::{Aim, Made, rendered};
+use crate::pipeline::{Lookup, Subject, Verdict};
+use crate::store::load::Work;
+use crate::store::record;
+use crate::store::step::{Call, Standing};
+
+/// How long a look-up is taken to work that has found something.
+const PROVED: Duration = Duration::from_secs(10);
+
+/// When look-ups last found something that is there, by pipeline and stage.
+#[derive(Debug, Default)]
+pub struct Proofs(Mutex<HashMap<(String, String), Instant>>);
+
+/// What a look-up came to.
+pub(super) enum Found {
+    /// What is known of the call, or that nothing is known yet.
+    Known(Made),
+    /// The call never was: the calls that it took to know.
+    Absent(Vec<Call>),
+}
+
+/// Looks the call of `aim` up.
+pub(super) async fn find(
+    attempt: &Attempt<'_>,
+    aim: &Aim<'_>,
+    lookup: &Lookup,
+    standing: Standing,
+) -> Result<Found, Unmade> {
+    let settled = record::settled(attempt.pool, aim.work.hold.id).await?;
+    let begun = Instant::now();
+    let asks = Aim {
+        request: &lookup.request,
+        item: None,
+        registers: true,
+        ..*aim
+    };
+    let mut made = rendered(attempt, &asks, standing).await?;
+    match &mut made.verdict {
+        Verdict::Success { .. } => attempt.proofs.keep(aim, begun),
+        Verdict::Absent { again, .. } if settled < lookup.settle => *again = lookup.settle.saturating_sub(settled),
+        Verdict::Absent { again, .. } if standing.absents == 0 => *again = aim.stage.retry.first,
+        Verdict::Absent { reason, .. } => match attempt.proofs.prove(attempt, aim, lookup, standing).await? {
+            None => return Ok(Found::Absent(made.calls)),
+            Some(doubt) => {
+                made.verdict = Verdict::Retry {
+                    reason: format!("{reason}, which is not believed: {doubt}"),
+                    after: None,
+                };
+            }
+        },
+        _ => {}
+    }
+    Ok(Found::Known(made))
+}
+
+impl Proofs {
+    /// Not while another is being made: that says the same.
+    fn keep(&self, aim: &Aim<'_>, at: Instant) {
+        if let Ok(mut proofs) = self.0.try_lock() {
+            proofs.insert(key(aim), at);
+        }
+    }
+
+    /// Whether the look-up finds a receipt that is registered: if not, why not. One asks, the others wait for its answer.
+    async fn prove(
+        &self,
+        attempt: &Attempt<'_>,
+        aim: &Aim<'_>,
+        lookup: &Lookup,
+        standing: Standing,
+    ) -> Result<Option<String>, Unmade> {
+        let mut proofs = self.0.lock().await;
+        if proofs.get(&key(aim)).is_some_and(|at| at.elapsed() < PROVED) {
+            return Ok(None);
+        }
+        let (pipeline, stage) = (&aim.work.pipeline, &aim.stage.name);
+        let Some(reference) = record::reference(attempt.pool, pipeline, stage, lookup.settle).await? else {
+            return Ok(Some("nothing is registered yet that it could be tried with".to_owned()));
+        };
+        let begun = Instant::now();
+        let subject = Subject::new(Arc::clone(&reference.content), reference.results);
+        let asks = Aim {
+            request: &lookup.request,
+            subject: &subject,
+            call_id: &reference.call_id,
+            item: None,
+            ..*aim
+        };
+        let made = rendered(attempt, &asks, standing).await?;
+        let works = matches!(made.verdict, Verdict::Success { .. });
+        let result = if works { "found" } else { made.verdict.name() };
+        metrics::counter!("chekhov_lookup_proofs_total", "stage" => stage.clone(), "result" => result).increment(1);
+        if works {
+            proofs.insert(key(aim), begun);
+            return Ok(None);
+        }
+        tracing::warn!(receipt.id = %reference.id, stage, result, "a look-up does not find a receipt that is registered");
+        Ok(Some(format!(
+            "the look-up of a receipt that is registered came to {result}"
+        )))
+    }
+}
+
+fn key(aim: &Aim<'_>) -> (String, String) {
+    let Work { pipeline, .. } = aim.work;
+    (pipeline.clone(), aim.stage.name.clone())
+}

@@ -1,0 +1,162 @@
+//! Calls that were sent and not answered: by an API that knows a call id again, by one that can be asked, and by one that can
+//! neither.
+
+use std::path::Path;
+use std::time::Duration;
+
+use end_to_end::{Options, Posted, Stack, eventually};
+use serde_json::{Value, json};
+
+use super::{all_registered, quick, receipts};
+
+const SOON: Duration = Duration::from_secs(30);
+/// Of each kind of API.
+const COUNT: usize = 1_000;
+
+fn pipeline(name: &str) -> Options {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines").join(name);
+    Options {
+        pipeline: Some(file),
+        ..quick()
+    }
+    .with("destination.fiscal.limits", "")
+    .with("destination.fiscal.probe", "500ms")
+    .with("destination.fiscal.slow_start", "1s")
+}
+
+/// What goes wrong now and then: the answer is lost, the request is lost, the work is done when nobody waits for it any more,
+/// and what was registered is found only later.
+fn now_and_then() -> Value {
+    json!({
+        "fiscal.register": [
+            {"mode": "commit_then_drop", "share": 0.05},
+            {"mode": "drop_before_commit", "share": 0.02},
+            {"mode": "commit_late", "latency_ms": 3_000, "share": 0.01},
+        ],
+        "fiscal.lookup": {"mode": "lag", "latency_ms": 1_000},
+    })
+}
+
+async fn act(stack: &Stack, posted: &Posted, action: &str) -> u16 {
+    let path = ["v1", "receipts", &posted.id, action];
+    stack.orchestrators[0].api.act(&path).await.unwrap().status
+}
+
+fn counted(stack: &Stack, sql: &str) -> usize {
+    stack.database.sql(sql).unwrap().parse().unwrap()
+}
+
+async fn come_to_unknown(stack: &Stack, least: usize) {
+    eventually(SOON, "calls come to unknown", async || {
+        counted(
+            stack,
+            "select count(distinct receipt) from calls where outcome = 'unknown'",
+        ) >= least
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_api_knows_again_is_sent_again() {
+    let options = Options {
+        dispatchers: 2,
+        ..quick()
+    };
+    let mut stack = Stack::start(&options.with("destination.fiscal.limits", ""))
+        .await
+        .unwrap();
+    stack.ledger.set_faults(&now_and_then()).await.unwrap();
+    stack.post_all(&receipts(COUNT)).await.unwrap();
+    come_to_unknown(&stack, COUNT / 20).await;
+    // Each is struck for as long as its fault is there.
+    stack.ledger.clear_faults().await.unwrap();
+    stack.settled(SOON).await;
+    all_registered(&stack).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_api_can_be_asked_about_is_looked_up_and_never_sent_twice() {
+    let options = Options {
+        dispatchers: 2,
+        ..pipeline("lookup.toml")
+    };
+    let mut stack = Stack::start(&options).await.unwrap();
+    stack.ledger.set(&json!({"idempotent": false})).await.unwrap();
+    stack.ledger.set_faults(&now_and_then()).await.unwrap();
+    stack.post_all(&receipts(COUNT)).await.unwrap();
+    come_to_unknown(&stack, COUNT / 20).await;
+    // Those that are lost on their way are believed to be absent, and sent again.
+    eventually(SOON, "some are sent again", async || {
+        counted(
+            &stack,
+            "select count(*) from (select from calls where outcome = 'unknown' group by receipt having count(*) > 1) t",
+        ) > 0
+    })
+    .await;
+    stack.ledger.clear_faults().await.unwrap();
+    stack.settled(SOON).await;
+    all_registered(&stack).await;
+    let sends = "count(*) filter (where request = 'send')";
+    let absents = "count(*) filter (where request = 'send.lookup' and outcome = 'absent')";
+    let blind = format!(
+        "select count(*) from (select from calls where stage = 'register' group by receipt having {absents} < 2 * ({sends} - 1)) t"
+    );
+    assert_eq!(counted(&stack, &blind), 0, "sent again without two look-ups before");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_up_that_finds_nothing_at_all_is_not_believed() {
+    let mut stack = Stack::start(&pipeline("lookup.toml")).await.unwrap();
+    stack.ledger.set(&json!({"idempotent": false})).await.unwrap();
+    stack.post_all(&receipts(5)).await.unwrap();
+    stack.settled(SOON).await;
+    let blind =
+        json!({"fiscal.register": {"mode": "commit_then_drop"}, "fiscal.lookup": {"mode": "error", "status": 404}});
+    stack.ledger.set_faults(&blind).await.unwrap();
+    stack.post_all(&receipts(5)).await.unwrap();
+    let unknown = stack.posted[5..].to_vec();
+    for posted in &unknown {
+        eventually(SOON, "it is not believed", async || {
+            let shown = stack.shown(posted).await;
+            shown.reason.is_some_and(|reason| reason.contains("not believed"))
+        })
+        .await;
+        stack.shown_in(posted, "waiting", SOON).await;
+        assert_eq!(act(&stack, posted, "cancel").await, 409);
+    }
+    stack.ledger.clear_faults().await.unwrap();
+    stack.settled(SOON).await;
+    all_registered(&stack).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_can_be_asked_about_is_found_out_by_a_person() {
+    let mut stack = Stack::start(&pipeline("manual.toml")).await.unwrap();
+    stack.ledger.set(&json!({"idempotent": false})).await.unwrap();
+    for mode in ["commit_then_drop", "drop_before_commit"] {
+        let fault = json!({"fiscal.register": {"mode": mode}});
+        stack.ledger.set_faults(&fault).await.unwrap();
+        stack.post_all(&receipts(1)).await.unwrap();
+        let posted = stack.posted.last().unwrap().clone();
+        let shown = stack.shown_in(&posted, "parked", SOON).await;
+        assert!(shown.reason.unwrap().contains("nobody knows"));
+        stack.ledger.clear_faults().await.unwrap();
+        assert_eq!(act(&stack, &posted, "cancel").await, 409);
+        assert_eq!(act(&stack, &posted, "release").await, 204);
+        stack.shown_in(&posted, "parked", SOON).await;
+
+        let entry = stack.ledger.entry(&posted.merchant, &posted.external_id).await.unwrap();
+        let finding = match entry.registrations.first() {
+            Some(there) => json!({"there": true, "value": {"uuid": there["uuid"]}}),
+            None => json!({"there": false}),
+        };
+        let api = &stack.orchestrators[0].api;
+        for wrong in [json!({}), json!({"there": true}), json!({"there": false, "value": 1})] {
+            assert_eq!(api.resolve(&posted.id, &wrong).await.unwrap().status, 400, "{wrong}");
+        }
+        assert_eq!(api.resolve(&posted.id, &finding).await.unwrap().status, 204);
+        stack.shown_in(&posted, "registered", SOON).await;
+        assert_eq!(api.resolve(&posted.id, &finding).await.unwrap().status, 409);
+    }
+    all_registered(&stack).await;
+}
