@@ -48,6 +48,7 @@ create table work (
     internal_due_at timestamptz,                -- waiting for an orchestrator until then
     call_due_at     timestamptz,                -- waiting for the destination, on a timer
     first_call_key  timestamptz,                -- waiting for its first call there: the deadline, or infinity
+    waits_for       uuid,                       -- a refund: waiting for this receipt, its original, to end
     deadline        timestamptz,
     moved_at        timestamptz not null default now(),
     attempt         integer not null default 0, -- attempts of this stage so far
@@ -62,7 +63,7 @@ create table work (
     absents         integer not null default 0, -- look-ups since then that did not find it
     reason          text,
     constraint owned check ((owner is not null) = (state in ('running', 'dispatching'))),
-    constraint timed check (num_nonnulls(internal_due_at, call_due_at, first_call_key) = case when state = 'waiting' then 1 else 0 end),
+    constraint timed check (num_nonnulls(internal_due_at, call_due_at, first_call_key, waits_for) = case when state = 'waiting' then 1 else 0 end),
     constraint bound_for check (destination <> '' or (call_due_at is null and first_call_key is null and state not in ('queued', 'dispatching')))
 ) with (fillfactor = 85, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 50000,
         autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 200000,
@@ -70,6 +71,7 @@ create table work (
 
 create index work_internal_due on work (internal_due_at) where internal_due_at is not null;
 create index work_call_due on work (destination, call_due_at) where call_due_at is not null;
+create index work_waits_for on work (waits_for) where waits_for is not null;
 create index work_first_call on work (destination, first_call_key, id) where first_call_key is not null;
 
 -- Every HTTP call that was made: appended without a guard, so that no answer is ever dropped. The last call of a stage that

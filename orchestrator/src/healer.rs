@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use shared::configuration::Configuration;
 use shared::life::{Heart, Scans};
 use shared::store::heal::{self, Evidence};
-use shared::store::{StoreError, instances, pipelines, relay};
+use shared::store::{StoreError, instances, originals, pipelines, relay};
 use sqlx::PgPool;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -108,6 +108,7 @@ async fn watch(
         for owner in heal::unlisted_owners(pool).await? {
             seen.instances.entry(owner).or_insert(Seen::at(None, now));
         }
+        originals::wake(pool, None).await?;
         let scans = seen.scans.get_or_insert(Scans::every(3 * dead_after));
         seen.scan = Some(now + scans.pause_after(now.elapsed()));
     }

@@ -215,6 +215,8 @@ async fn store(
     let start = match (&slot, internal) {
         (Some(_), _) => Start::Owned(owner),
         (None, true) => Start::Waiting,
+        // An orchestrator sees to its original first.
+        (None, false) if receipt.original_external_id.is_some() => Start::Waiting,
         (None, false) => Start::FirstCall,
     };
     let accepted = intake
@@ -244,7 +246,7 @@ async fn store(
                 trace,
                 slot,
             ),
-            None if internal => intake.runner.look(),
+            None if start == Start::Waiting => intake.runner.look(),
             None => intake.due.notify_one(),
         }
     }

@@ -8,6 +8,7 @@ use time::format_description::well_known::Rfc3339;
 pub fn reason(view: &View, shut: Option<String>) -> Option<String> {
     let destination = view.destination.as_deref().unwrap_or_default();
     let waits_for = match view.state.as_str() {
+        "waiting" if view.waits_for.is_some() => "waiting for it to end".to_owned(),
         "waiting" | "queued" if shut.is_some() => shut.unwrap_or_default(),
         "waiting" => match view.due_at {
             Some(due) if due <= OffsetDateTime::now_utc() => "due now".to_owned(),
@@ -45,6 +46,7 @@ mod tests {
             last_stage: None,
             destination: Some("fiscal".to_owned()),
             reason: reason.map(str::to_owned),
+            waits_for: None,
             due_at,
             finished_at: None,
         }
@@ -74,6 +76,14 @@ mod tests {
             );
         }
         assert_eq!(reason(&view("registered", None, None), None), None);
+        let refund = View {
+            waits_for: Some(Uuid::nil()),
+            ..view("waiting", Some("its original is not registered yet"), None)
+        };
+        assert_eq!(
+            reason(&refund, Some("fiscal is paused".to_owned())).as_deref(),
+            Some("its original is not registered yet; waiting for it to end")
+        );
         let shut = Some("fiscal is paused".to_owned());
         assert_eq!(
             reason(&view("queued", Some("why"), None), shut).as_deref(),

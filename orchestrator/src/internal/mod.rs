@@ -2,5 +2,6 @@
 
 pub mod claimer;
 mod runner;
+mod seam;
 
 pub use runner::{Runner, Slot};

@@ -44,8 +44,8 @@ pub struct Runner {
     slots: Arc<Semaphore>,
     holdings: Holdings,
     tracker: TaskTracker,
-    due: Arc<Notify>,
-    hand_off: HandOff,
+    pub(super) due: Arc<Notify>,
+    pub(super) hand_off: HandOff,
     stop: CancellationToken,
 }
 
@@ -153,7 +153,8 @@ impl Runner {
         let mut subject = attempt::subject(&work, &pipeline);
         while let Some(stage) = pipeline.stages.get(work.position) {
             if stage.destination().is_some() {
-                self.commit(&work, to_destination(&work, &pipeline)).await;
+                let step = self.to_destination(&work, &pipeline).await;
+                self.commit(&work, step).await;
                 return;
             }
             if self.stop.is_cancelled() {
@@ -205,10 +206,8 @@ impl Runner {
         metrics::counter!("chekhov_attempts_total", "stage" => stage.name.clone(), "outcome" => outcome).increment(1);
         let failed = !matches!(ended.verdict, Verdict::Success { .. });
         let mut step = next::step(work, pipeline, stage, ended, Holder::Orchestrator, rand::random());
-        if step.to == To::WaitFirstCall
-            && let Some(max_queued) = self.hand_off.bound(&step.destination)
-        {
-            step.to = To::Queue(max_queued);
+        if step.to == To::WaitFirstCall {
+            step = self.first_call(work, step).await;
         }
         if failed {
             // Not the reason: it may quote what an API said, and that what it was told.
@@ -224,8 +223,16 @@ impl Runner {
             matches!(step.to, To::WaitInternal(_)),
         );
         let destination = step.destination.clone();
+        let original = if let To::WaitOriginal(original) = step.to {
+            Some(original)
+        } else {
+            None
+        };
         match step::commit(&self.steps, before, step).await {
             Ok(Stepped::Moved) => {
+                if let Some(original) = original {
+                    self.look_again(original).await;
+                }
                 if due {
                     self.due.notify_one();
                 }
@@ -256,15 +263,5 @@ impl Runner {
                 false
             }
         }
-    }
-}
-
-/// A receipt whose stage is external after all, as one reissued or claimed at the seam.
-fn to_destination(work: &Work, pipeline: &Pipeline) -> Step {
-    let destination = next::bound_for(pipeline, work.position).to_owned();
-    Step {
-        to: To::WaitCall(Duration::ZERO),
-        destination,
-        ..next::hand_back(work, To::Own, "its next stage is external".to_owned())
     }
 }

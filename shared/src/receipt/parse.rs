@@ -68,6 +68,9 @@ fn receipt(json: &Json<'_>, now: OffsetDateTime, faults: &mut Faults) -> Option<
     let total = members.amount("total", 1, MOST_TOTAL);
     add_up(&mut members, items.as_deref(), payments.as_deref(), total);
     let original_external_id = original(&mut members, kind);
+    if external_id.is_some() && original_external_id.as_ref() == Some(&external_id) {
+        members.fault("original_external_id", "must be another receipt");
+    }
     let deadline = members.optional("deadline", Members::time);
     Some(Receipt {
         external_id: external_id?,

@@ -39,6 +39,20 @@ pub struct Work {
 }
 
 impl Work {
+    /// The external id of the receipt that this one refunds.
+    #[must_use]
+    pub fn original(&self) -> Option<String> {
+        #[derive(serde::Deserialize)]
+        struct Refund {
+            original_external_id: Option<String>,
+        }
+        // Most have none, and are not read for it.
+        if !self.content.contains("\"original_external_id\"") {
+            return None;
+        }
+        serde_json::from_str::<Refund>(&self.content).ok()?.original_external_id
+    }
+
     /// The trace id of its intake.
     #[must_use]
     pub fn trace_id(&self) -> &str {

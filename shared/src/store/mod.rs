@@ -18,6 +18,7 @@ pub mod instances;
 pub mod line;
 pub mod load;
 pub mod operate;
+pub mod originals;
 pub mod pipelines;
 pub mod read;
 pub mod record;

@@ -22,6 +22,9 @@ pub async fn cancel(pool: &PgPool, id: Uuid, reason: &str) -> Result<bool, Store
             on conflict (destination, instance) do update set taken = horizon_taken.taken + excluded.taken
         ), closed as (
             insert into finished (id, state, epoch, reason) select id, 'cancelled', epoch + 1, $2 from ended
+        ), woken as (
+            update work set waits_for = null, epoch = work.epoch + 1, moved_at = now(), state = 'parked', reason = 'its original was cancelled'
+            from ended where work.waits_for = ended.id
         )
         select id as "id!" from ended
         "#,

@@ -35,6 +35,8 @@ pub struct View {
     pub destination: Option<String>,
     /// Why it waits, or ended.
     pub reason: Option<String>,
+    /// A refund: the receipt that it waits for.
+    pub waits_for: Option<Uuid>,
     /// Until when it waits.
     pub due_at: Option<OffsetDateTime>,
     /// When it ended.
@@ -77,7 +79,7 @@ pub async fn receipt(pool: &PgPool, id: Uuid) -> Result<Option<View>, StoreError
         select r.id, r.merchant, r.external_id, r.pipeline, r.content::text as "content!", r.traceparent, r.deadline, r.accepted_at,
                coalesce(w.state::text, f.state::text, 'waiting') as "state!", w.position as "position?", f.stage as last_stage,
                w.destination as "destination?",
-               coalesce(w.reason, f.reason) as reason, coalesce(w.internal_due_at, w.call_due_at) as due_at,
+               coalesce(w.reason, f.reason) as reason, w.waits_for as "waits_for?", coalesce(w.internal_due_at, w.call_due_at) as due_at,
                f.finished_at as "finished_at?"
         from receipts r left join work w on w.id = r.id left join finished f on f.id = r.id
         where r.id = $1

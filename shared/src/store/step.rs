@@ -55,6 +55,8 @@ pub enum To {
     WaitCall(Duration),
     /// Waiting for its first call to the destination.
     WaitFirstCall,
+    /// A refund, waiting for this receipt, its original, to end.
+    WaitOriginal(Uuid),
     /// Queued at once, if fewer than so many are and nothing waits before it; else waiting for its first call.
     Queue(i64),
     /// A person's turn.

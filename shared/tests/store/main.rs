@@ -4,6 +4,7 @@
 mod destinations;
 mod group;
 mod healing;
+mod originals;
 mod records;
 mod transitions;
 mod unknown;

@@ -120,6 +120,7 @@ fn a_refund_names_its_original_and_a_correction_does_not() {
     for (kind, original, good) in [
         ("income_refund", json!("x"), true),
         ("income_refund", json!(""), false),
+        ("income_refund", sample()["external_id"].clone(), false),
         ("expense_refund", json!("ж".repeat(129)), false),
         ("income_correction", json!("x"), false),
     ] {

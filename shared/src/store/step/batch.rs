@@ -21,10 +21,19 @@ impl To {
             Self::WaitInternal(_) => "internal",
             Self::WaitCall(_) => "call",
             Self::WaitFirstCall => "first_call",
+            Self::WaitOriginal(_) => "original",
             Self::Queue(_) => QUEUE,
             Self::Park => "parked",
             Self::Registered => "registered",
             Self::Rejected => "rejected",
+        }
+    }
+
+    fn original(&self) -> Option<Uuid> {
+        if let Self::WaitOriginal(original) = self {
+            Some(*original)
+        } else {
+            None
         }
     }
 
@@ -146,10 +155,10 @@ async fn advance(
         with held as materialized (
             select given.*, work.place from unnest($1::uuid[], $2::int[], $3::uuid[], $4::text[], $5::bigint[], $6::smallint[], $7::text[],
                                        $8::int[], $9::int[], $10::int[], $11::int[], $12::int[], $13::bigint[], $14::bool[], $15::bool[],
-                                       $16::text[], $17::text[], $18::smallint[], $35::int[])
+                                       $16::text[], $17::text[], $18::smallint[], $35::int[], $36::uuid[])
                 as given (id, epoch, owner, to_, delay_ms, position, destination,
                           attempt, failures, polls, undeclared, reissues, spent_ms, unresolved, registered,
-                          reason, stage, from_, absents)
+                          reason, stage, from_, absents, original)
             cross join lateral (
                 select ctid as place from work where id = given.id and epoch = given.epoch and owner = given.owner and position = given.from_ for update
             ) work
@@ -164,6 +173,7 @@ async fn advance(
                 internal_due_at = case when held.to_ = 'internal' then now() + held.delay_ms * interval '1 ms' end,
                 call_due_at = case when held.to_ = 'call' then now() + held.delay_ms * interval '1 ms' end,
                 first_call_key = case when held.to_ = 'first_call' then coalesce(work.deadline, 'infinity') end,
+                waits_for = held.original,
                 moved_at = now(),
                 attempt = held.attempt, failures = held.failures, polls = held.polls, undeclared = held.undeclared,
                 reissues = held.reissues, spent_ms = held.spent_ms,
@@ -182,6 +192,15 @@ async fn advance(
         ), closed as (
             insert into finished (id, state, epoch, stage, reason)
             select id, to_::final_state, epoch, stage, reason from ended
+        ), refunds as materialized (
+            select refund.place, ended.to_ from ended
+            cross join lateral (select ctid as place from work where waits_for = ended.id for update) refund
+        ), woken as (
+            update work set waits_for = null, epoch = work.epoch + 1, moved_at = now(),
+                state = case refunds.to_ when 'registered' then 'waiting' else 'parked' end::open_state,
+                first_call_key = case refunds.to_ when 'registered' then coalesce(work.deadline, 'infinity') end,
+                reason = case refunds.to_ when 'registered' then 'its original is registered' else 'its original was ' || refunds.to_ end
+            from refunds where work.ctid = refunds.place
         ), kept as (
             select id from moved union all select id from ended
         ), appended as (
@@ -231,6 +250,7 @@ async fn advance(
         &calls.values as &[Option<String>],
         &calls.results as &[Option<String>],
         &items.iter().map(|item| item.standing.absents).collect::<Vec<_>>(),
+        &items.iter().map(|item| item.to.original()).collect::<Vec<_>>() as &[Option<Uuid>],
     )
     .fetch_all(connection)
     .await?;
@@ -247,7 +267,7 @@ async fn already(connection: &mut PgConnection, items: &[Step]) -> Result<Vec<(U
         )
         select work.id as "id!", work.state = 'queued' as "queued!" from work join given using (id)
             where work.id = any($1)
-              and (work.epoch = given.epoch and given.to_ in ('internal', 'call', 'first_call', 'queue', 'parked') and work.owner is null
+              and (work.epoch = given.epoch and given.to_ in ('internal', 'call', 'first_call', 'original', 'queue', 'parked') and work.owner is null
                    or work.epoch = given.epoch and given.to_ = 'own' and work.owner = given.owner and work.position = given.position
                    or work.epoch = given.epoch + 1 and given.to_ = 'queue' and work.state = 'queued')
         union all select finished.id, false from finished join given using (id)

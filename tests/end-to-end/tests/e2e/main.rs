@@ -12,6 +12,7 @@ mod kills;
 mod limits;
 mod messages;
 mod outcomes;
+mod refunds;
 mod rolling;
 mod spans;
 mod tracing;
