@@ -10,7 +10,7 @@ use std::time::Duration;
 use shared::destination::State;
 use shared::handoff::Handed;
 use shared::life::{Heart, Holdings};
-use shared::pipeline::{Pipeline, Subject};
+use shared::pipeline::{Pipeline, Subject, Verdict};
 use shared::stage::next::{self, Holder, Kept};
 use shared::stage::{Attempt, Endpoints, Proofs, Shut, Unmade, Versions, attempt, sends, versions};
 use shared::store::StoreError;
@@ -280,6 +280,9 @@ impl Dispatcher {
                 }
             };
             let outcome = ended.verdict.name();
+            if matches!(ended.verdict, Verdict::Success { .. }) {
+                self.health.passed(&stage.name);
+            }
             span.record("chekhov.outcome", outcome);
             drop(span);
             metrics::counter!("chekhov_attempts_total", "stage" => stage.name.clone(), "outcome" => outcome)
@@ -292,6 +295,7 @@ impl Dispatcher {
                 Holder::Dispatcher {
                     destination: &self.destination,
                     open: self.gate.known().is_some_and(|known| known.admits()),
+                    others_pass: self.health.passes(&stage.name),
                 },
                 rand::random(),
             );

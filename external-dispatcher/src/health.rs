@@ -1,6 +1,7 @@
 //! What this dispatcher makes of its calls: it closes the destination for everybody when it has failed as such or told us to
 //! wait, and opens it again by a canary that was answered.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::breaker::{Breaker, Sign};
 
+/// How long ago a receipt may have come through a stage that others are said to pass.
+const OF_LATE: Duration = Duration::from_mins(1);
 /// How long until the next look when there was nothing to probe with.
 const NOTHING: Duration = Duration::from_secs(1);
 
@@ -30,6 +33,8 @@ pub struct Health {
     /// What is in flight.
     pub tracker: TaskTracker,
     breaker: Mutex<Breaker>,
+    /// When a receipt last came through each stage.
+    passed: Mutex<BTreeMap<String, Instant>>,
     /// Answers that take longer are failures.
     slow: Duration,
     timeout: Duration,
@@ -55,11 +60,28 @@ impl Health {
             heart,
             tracker,
             breaker: Mutex::default(),
+            passed: Mutex::default(),
             slow: destination.timeout / 2,
             timeout: destination.timeout,
             probe: destination.probe,
             probe_max: destination.probe_max,
         }
+    }
+
+    /// Takes note of a receipt that came through a stage.
+    pub fn passed(&self, stage: &str) {
+        let mut passed = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
+        match passed.get_mut(stage) {
+            Some(last) => *last = Instant::now(),
+            None => drop(passed.insert(stage.to_owned(), Instant::now())),
+        }
+    }
+
+    /// Whether one has of late: whoever fails there again and again fails by itself.
+    #[must_use]
+    pub fn passes(&self, stage: &str) -> bool {
+        let passed = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
+        passed.get(stage).is_some_and(|last| last.elapsed() < OF_LATE)
     }
 
     /// Takes note of a call, and closes the destination if that is what follows.

@@ -278,6 +278,7 @@ fn run(
         external_id: receipt.external_id.clone(),
         content,
         results: Vec::new(),
+        deadline: receipt.deadline,
         traceparent: trace.traceparent,
         tracestate: trace.tracestate,
         counters: Counters::default(),

@@ -13,6 +13,8 @@ pub struct Backoff {
     pub max: Duration,
     /// How much time attempts and waits may take together.
     pub budget: Duration,
+    /// After so many failures in a row, while other receipts pass at its destination, a receipt parks.
+    pub repeats: u32,
 }
 
 impl Default for Backoff {
@@ -22,6 +24,7 @@ impl Default for Backoff {
             factor: 2.0,
             max: Duration::from_mins(10),
             budget: Duration::from_hours(72),
+            repeats: 20,
         }
     }
 }

@@ -41,8 +41,20 @@ pub struct Stage {
     pub requests: Vec<Request>,
     /// The delays and the budget of its retries.
     pub retry: Backoff,
+    /// What becomes of a receipt whose deadline has passed before anything was sent that registers it.
+    pub late: Late,
     when: Option<Filter>,
     variables: Variables,
+}
+
+/// What becomes of a receipt whose deadline has passed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Late {
+    /// It is registered all the same.
+    #[default]
+    GoOn,
+    /// It parks.
+    Park,
 }
 
 /// Where a stage is run.
@@ -151,6 +163,9 @@ fn good_name(name: &str) -> bool {
             .all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || b"_-".contains(&letter))
 }
 
+/// The keys of a pipeline beside its stages.
+const RESERVED: [&str; 5] = ["name", "stages", "vars", "retry", "late"];
+
 fn read(table: &Table, source: &Source, found: &mut Found) -> Option<(String, Vec<Stage>)> {
     let name = table.get("name").and_then(Value::as_str).map(str::to_owned);
     if !name.as_deref().is_some_and(good_name) {
@@ -167,7 +182,7 @@ fn read(table: &Table, source: &Source, found: &mut Found) -> Option<(String, Ve
         }
     };
     for (n, stage) in order.iter().enumerate() {
-        if !good_name(stage) || ["name", "stages", "vars", "retry"].contains(&stage.as_str()) {
+        if !good_name(stage) || RESERVED.contains(&stage.as_str()) {
             found.add(&format!("stages[{n}]"), format!("{stage:?} cannot be a stage's name"));
         } else if order[..n].contains(stage) {
             found.add(&format!("stages[{n}]"), format!("{stage:?} stands here twice"));
@@ -175,7 +190,7 @@ fn read(table: &Table, source: &Source, found: &mut Found) -> Option<(String, Ve
     }
     for key in table
         .keys()
-        .filter(|key| !["name", "stages", "vars", "retry"].contains(&key.as_str()) && !order.contains(key))
+        .filter(|key| !RESERVED.contains(&key.as_str()) && !order.contains(key))
     {
         found.add(key, "is no stage of `stages`, and no key of a pipeline");
     }
@@ -189,10 +204,19 @@ fn read(table: &Table, source: &Source, found: &mut Found) -> Option<(String, Ve
         }
     }
     let retry = backoff("retry", table.get("retry"), Backoff::default(), found);
+    let late = match table.get("late").map(Value::as_str) {
+        None | Some(Some("go_on")) => Late::GoOn,
+        Some(Some("park")) => Late::Park,
+        Some(_) => {
+            found.add("late", "\"go_on\" or \"park\"");
+            Late::GoOn
+        }
+    };
     let mut context = Context {
         source,
         order: &order,
         retry,
+        late,
         variables: Variables::new(variables),
         found,
     };
@@ -222,6 +246,7 @@ struct Context<'a> {
     source: &'a Source,
     order: &'a [String],
     retry: Backoff,
+    late: Late,
     variables: Variables,
     found: &'a mut Found,
 }
@@ -302,6 +327,7 @@ fn stage(name: &str, table: &Table, context: &mut Context<'_>) -> Option<Stage> 
         target,
         requests,
         retry,
+        late: context.late,
         when,
         variables: context.variables.clone(),
     })

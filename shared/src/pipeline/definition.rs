@@ -12,6 +12,7 @@ pub(super) struct Retry {
     pub factor: Option<f64>,
     pub max: Option<String>,
     pub budget: Option<String>,
+    pub repeats: Option<u32>,
 }
 
 /// `poll = {…}`: the budget is the stage's.

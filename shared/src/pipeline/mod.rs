@@ -22,7 +22,7 @@ pub mod unknown;
 mod view;
 
 pub use backoff::Backoff;
-pub use compile::{Pipeline, Stage, Target};
+pub use compile::{Late, Pipeline, Stage, Target};
 pub use mistakes::{Mistakes, RenderError};
 pub use outcome::{Effect, Exchange, Verdict, constrain, default_verdict};
 pub use request::{Rendered, Request, To, call_id};

@@ -18,6 +18,8 @@ pub enum Holder<'a> {
         destination: &'a str,
         /// Whether it takes calls: what happens while it does not is charged to no receipt.
         open: bool,
+        /// Whether other receipts pass at this stage.
+        others_pass: bool,
     },
 }
 
@@ -70,6 +72,7 @@ pub fn step(work: &Work, pipeline: &Pipeline, stage: &Stage, ended: Ended, holde
         ..work.counters
     };
     let shut = matches!(holder, Holder::Dispatcher { open: false, .. });
+    let others_pass = matches!(holder, Holder::Dispatcher { others_pass: true, .. });
     if !shut {
         counters.spent_ms += ended.calls.iter().map(|call| millis(call.duration)).sum::<i64>();
     }
@@ -105,16 +108,16 @@ pub fn step(work: &Work, pipeline: &Pipeline, stage: &Stage, ended: Ended, holde
         Verdict::Retry { after: Some(after), .. } if stage.destination().is_some() => waits(after),
         Verdict::Retry { after, .. } => {
             let delay = after.unwrap_or_else(|| stage.retry.delay(count(counters.failures), jitter));
-            retry(stage, &mut counters, &mut reason, delay, waits)
+            retry(stage, &mut counters, &mut reason, delay, others_pass, waits)
         }
         Verdict::Undeclared { .. } => {
             counters.undeclared += 1;
             let delay = stage.retry.delay(count(counters.failures), jitter);
-            retry(stage, &mut counters, &mut reason, delay, waits)
+            retry(stage, &mut counters, &mut reason, delay, others_pass, waits)
         }
         Verdict::Credentials { .. } | Verdict::Unknown { .. } => {
             let delay = stage.retry.delay(count(counters.failures), jitter);
-            retry(stage, &mut counters, &mut reason, delay, waits)
+            retry(stage, &mut counters, &mut reason, delay, others_pass, waits)
         }
         Verdict::Poll { .. } => {
             // A poll's delays are even: the answer is on its way, and no herd has to be spread.
@@ -207,9 +210,18 @@ fn retry(
     counters: &mut Counters,
     reason: &mut Option<String>,
     delay: Duration,
+    others_pass: bool,
     waits: impl Fn(Duration) -> To,
 ) -> To {
     counters.failures += 1;
+    if others_pass && count(counters.failures) >= stage.retry.repeats {
+        *reason = Some(format!(
+            "it failed {} times in a row while others passed; last: {}",
+            counters.failures,
+            reason.take().unwrap_or_default()
+        ));
+        return To::Park;
+    }
     charge(stage, counters, reason, delay, waits)
 }
 

@@ -5,12 +5,19 @@ use super::attempt::Attempt;
 use super::call::{Aim, Made, after, make, unrenderable};
 use super::lookup::{Found, find};
 use super::sends::{Prepared, open, prepare};
-use crate::pipeline::{Effect, Verdict};
+use crate::pipeline::{Effect, Late, Verdict};
 use crate::store::step::Standing;
 
 /// Registers, or adopts what an earlier call is known to have come to.
 pub(super) async fn register(attempt: &Attempt<'_>, aim: &Aim<'_>, mut standing: Standing) -> Result<Made, Unmade> {
     let mut calls = Vec::new();
+    if aim.stage.late == Late::Park
+        && standing == Standing::default()
+        && aim.work.deadline.is_some_and(|deadline| deadline < attempt.heart.now())
+    {
+        let reason = format!("{}: its deadline has passed", aim.stage.name);
+        return Ok(Made::unsent(Verdict::Park { reason }, standing));
+    }
     let rendered = match prepare(attempt, aim, standing.unresolved).await? {
         Prepared::Opened(rendered) => rendered,
         Prepared::LookUp(lookup, send) => match find(attempt, aim, lookup, standing).await? {

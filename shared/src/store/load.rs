@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use sqlx::PgConnection;
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::step::{Counters, Standing};
@@ -28,6 +29,8 @@ pub struct Work {
     pub content: Arc<str>,
     /// Every recorded result, oldest first: (stage, `{request: value}` as JSON).
     pub results: Vec<(String, String)>,
+    /// To be registered by then.
+    pub deadline: Option<OffsetDateTime>,
     /// W3C trace context of the intake.
     pub traceparent: String,
     /// W3C trace state.
@@ -72,7 +75,7 @@ pub async fn works(connection: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<Wo
     let rows = sqlx::query!(
         r#"
         select w.id, w.pipeline, w.position, w.destination, w.epoch, w.owner, w.attempt, w.failures, w.polls, w.undeclared,
-               w.reissues, w.spent_ms, w.unresolved, w.registered, w.absents,
+               w.reissues, w.spent_ms, w.unresolved, w.registered, w.absents, w.deadline,
                r.merchant as "merchant!", r.external_id as "external_id!", r.content::text as "content!",
                r.traceparent as "traceparent!", r.tracestate
         from work w
@@ -116,6 +119,7 @@ pub async fn works(connection: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<Wo
             external_id: row.external_id,
             content: row.content.into(),
             results: results.remove(&row.id).unwrap_or_default(),
+            deadline: row.deadline,
             traceparent: row.traceparent,
             tracestate: row.tracestate,
             counters: Counters {

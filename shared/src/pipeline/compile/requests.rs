@@ -78,6 +78,7 @@ pub(super) fn request(stage: &str, name: &str, table: &Table, context: &mut Cont
             factor,
             max,
             budget: None,
+            repeats: None,
         })
         .map(|given| fill(&format!("{place}.poll"), given, context.retry, found));
     let rules = given

@@ -74,6 +74,8 @@ fn a_mistake_is_named_with_its_place() {
         ),
         ("name = \"receipts\"", "name = \"Receipts!\"", "name:"),
         ("factor = 2      ", "factor = 0      ", "retry.factor:"),
+        ("factor = 2      ", "repeats = 0\nfactor = 2 ", "retry.repeats:"),
+        ("name = \"receipts\"", "name = \"receipts\"\nlate = \"never\"", "late:"),
     ];
     for (right, wrong, place) in mistakes {
         assert!(SHIPPED.contains(right), "{right}");

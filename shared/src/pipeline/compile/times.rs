@@ -35,11 +35,16 @@ pub(super) fn fill(place: &str, given: definition::Retry, base: Backoff, found: 
     if !(1.0..=100.0).contains(&factor) {
         found.add(&format!("{place}.factor"), "1 to 100");
     }
+    let repeats = given.repeats.unwrap_or(base.repeats);
+    if repeats == 0 {
+        found.add(&format!("{place}.repeats"), "at least 1");
+    }
     Backoff {
         first,
         factor,
         max,
         budget,
+        repeats,
     }
 }
 

@@ -12,6 +12,7 @@ mod kills;
 mod limits;
 mod messages;
 mod outcomes;
+mod poison;
 mod refunds;
 mod rolling;
 mod spans;

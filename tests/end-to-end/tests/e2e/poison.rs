@@ -1,0 +1,96 @@
+//! Receipts that fail by themselves, and receipts that come too late, wait for a person and hold up nobody.
+
+use std::path::Path;
+use std::time::Duration;
+
+use end_to_end::{Options, Stack, eventually};
+use serde_json::json;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::limits::now;
+use super::{quick, receipts};
+
+const SOON: Duration = Duration::from_secs(30);
+
+fn options() -> Options {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines/late.toml");
+    Options {
+        pipeline: Some(file),
+        ..quick()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fails_alone_parks_and_the_others_go_on_at_the_limit() {
+    let mut stack = Stack::start(&options().with("destination.fiscal.limits", "50/s"))
+        .await
+        .unwrap();
+    let poison = json!({"fiscal.register": {"mode": "error", "status": 500, "share": 0.02}});
+    stack.ledger.set_faults(&poison).await.unwrap();
+    stack.post_all(&receipts(400)).await.unwrap();
+    eventually(SOON, "calls are made", async || {
+        stack.ledger.calls(0).await.unwrap().len() > 50
+    })
+    .await;
+    let begun = now();
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let calls = stack.ledger.calls(begun).await.unwrap();
+    let passed = calls.iter().filter(|call| call.status == Some(200)).count();
+    assert!(passed >= 160, "{passed} of 200 passed in 4 s");
+    stack.settled(SOON).await;
+    let verdict = stack.judge().await.unwrap();
+    assert!(verdict.is_clean(), "{verdict:#?}");
+    let parked = verdict.parked.len();
+    assert!(
+        (1..=30).contains(&parked) && verdict.registered == 400 - parked,
+        "{verdict:#?}"
+    );
+    assert!(
+        verdict
+            .parked
+            .iter()
+            .all(|line| line.contains("5 times in a row while others passed")),
+        "{verdict:#?}"
+    );
+    for call in calls.iter().filter(|call| call.status == Some(500)) {
+        let key = call.idempotency_key.as_deref();
+        let repeats = calls
+            .iter()
+            .filter(|other| other.idempotency_key.as_deref() == key)
+            .count();
+        assert!(repeats <= 5, "{key:?} was sent {repeats} times");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_late_before_anything_was_sent_waits_for_a_person() {
+    let mut stack = Stack::start(&options()).await.unwrap();
+    let paused = json!({"state": "paused"});
+    assert_eq!(
+        stack.orchestrators[0]
+            .api
+            .change("fiscal", &paused)
+            .await
+            .unwrap()
+            .status,
+        200
+    );
+    let mut late = receipts(1).remove(0);
+    late["deadline"] = json!(
+        (OffsetDateTime::now_utc() + Duration::from_secs(2))
+            .format(&Rfc3339)
+            .unwrap()
+    );
+    stack.post_all(&[late]).await.unwrap();
+    let posted = stack.posted[0].clone();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let open = json!({"state": "open"});
+    assert_eq!(
+        stack.orchestrators[0].api.change("fiscal", &open).await.unwrap().status,
+        200
+    );
+    let shown = stack.shown_in(&posted, "parked", SOON).await;
+    assert!(shown.reason.unwrap().contains("its deadline has passed"));
+    assert_eq!(stack.ledger.calls(0).await.unwrap().len(), 0);
+}
