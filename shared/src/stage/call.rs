@@ -84,6 +84,15 @@ pub(super) async fn call(
         }
     };
 
+    // Before its turn comes: from then on it is to be sent at once.
+    let rendered = match endpoint.signed(rendered).await {
+        Ok(rendered) => rendered,
+        Err(error) => {
+            let reason = format!("{} {error}", endpoint.name);
+            return Ok(unsent(Verdict::Retry { reason, after: None }));
+        }
+    };
+
     let Ok(permit) = attempt.admission.admit(endpoint).await else {
         return Err(Unmade::Shut);
     };

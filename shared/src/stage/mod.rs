@@ -6,7 +6,10 @@ mod call;
 pub mod endpoint;
 mod exchange;
 pub mod next;
+mod pem;
 pub mod sends;
+mod signature;
+mod tls;
 pub mod versions;
 
 pub use attempt::{Abandoned, Attempt, Ended};
