@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use shared::configuration::Configuration;
 use shared::life::{Heart, Holding, Holdings};
-use shared::pipeline::{Pipeline, Verdict};
+use shared::pipeline::{Pipeline, Subject, Verdict};
 use shared::stage::endpoint::Concurrency;
 use shared::stage::next::{self, Holder, Kept};
 use shared::stage::{Attempt, Ended, Endpoints, Versions, attempt, versions};
@@ -187,7 +187,7 @@ impl Runner {
             };
             span.record("chekhov.outcome", ended.verdict.name());
             drop(span);
-            let Some(kept) = self.settle(&work, &pipeline, ended).await else {
+            let Some(kept) = self.settle(&work, &pipeline, ended, &subject).await else {
                 return;
             };
             kept.apply(&mut work);
@@ -195,12 +195,20 @@ impl Runner {
     }
 
     /// Commits what an attempt came to; answers where the receipt goes on, if it stays here.
-    async fn settle(&self, work: &Work, pipeline: &Pipeline, ended: Ended) -> Option<Kept> {
+    async fn settle(&self, work: &Work, pipeline: &Pipeline, ended: Ended, subject: &Subject) -> Option<Kept> {
         let stage = &pipeline.stages[work.position];
         let outcome = ended.verdict.name();
         metrics::counter!("chekhov_attempts_total", "stage" => stage.name.clone(), "outcome" => outcome).increment(1);
         let failed = !matches!(ended.verdict, Verdict::Success { .. });
-        let mut step = next::step(work, pipeline, stage, ended, Holder::Orchestrator, rand::random());
+        let mut step = next::step(
+            work,
+            pipeline,
+            stage,
+            ended,
+            subject,
+            Holder::Orchestrator,
+            rand::random(),
+        );
         if step.to == To::WaitFirstCall
             && let Some(max_queued) = self.hand_off.bound(&step.destination)
         {

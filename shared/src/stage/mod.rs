@@ -9,6 +9,7 @@ pub mod next;
 mod pem;
 pub mod sends;
 mod signature;
+mod skip;
 mod tls;
 pub mod versions;
 
