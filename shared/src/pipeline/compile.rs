@@ -1,5 +1,6 @@
 //! From a pipeline's text to what runs; every mistake is collected with its place.
 
+mod registering;
 mod requests;
 mod times;
 
@@ -203,13 +204,7 @@ fn read(table: &Table, source: &Source, found: &mut Found) -> Option<(String, Ve
                 .add(name, format!("the table [{name}.<request>] is missing")),
         }
     }
-    let said = stages
-        .iter()
-        .flat_map(|stage| &stage.requests)
-        .any(|request| request.rules.iter().any(|rule| rule.registered));
-    for request in stages.iter_mut().flat_map(|stage| &mut stage.requests) {
-        request.success_registers = !said && request.effect == Effect::Registers;
-    }
+    registering::tell(&mut stages);
     Some((name?, stages))
 }
 

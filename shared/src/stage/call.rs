@@ -113,11 +113,12 @@ pub(super) async fn call(
     });
     let undeclared = u32::try_from(work.counters.undeclared).unwrap_or_default();
     complete(&mut row, endpoint, &exchange, &verdict);
+    let apart = matches!(verdict, Verdict::Reissue { .. }) && request.reissues_apart();
     let verdict = constrain(
         verdict,
         request.effect,
         standing.unresolved,
-        standing.registered,
+        standing.registered && !apart,
         undeclared,
     );
     Ok(Made {
