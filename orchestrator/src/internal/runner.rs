@@ -9,7 +9,7 @@ use shared::life::{Heart, Holding, Holdings};
 use shared::pipeline::{Pipeline, Subject, Verdict};
 use shared::stage::endpoint::Concurrency;
 use shared::stage::next::{self, Holder, Kept};
-use shared::stage::{Attempt, Ended, Endpoints, Versions, attempt, versions};
+use shared::stage::{Attempt, Ended, Endpoints, Versions, attempt, is_passed_over, versions};
 use shared::store::group::Group;
 use shared::store::load::Work;
 use shared::store::relay::Queued;
@@ -149,7 +149,7 @@ impl Runner {
         };
         let mut subject = attempt::subject(&work, &pipeline);
         while let Some(stage) = pipeline.stages.get(work.position) {
-            if stage.destination().is_some() {
+            if stage.destination().is_some() && !is_passed_over(stage, &subject) {
                 self.commit(&work, to_destination(&work, &pipeline)).await;
                 return;
             }

@@ -220,13 +220,23 @@ mod tests {
         assert_eq!(signature.key_file, Path::new("/etc/chekhov/keys/signing.pem"));
         assert_eq!(signature.header, "X-Signature");
         assert_eq!(tls.certificate_file, Path::new("/run/secrets/client.pem"));
-        assert_eq!((tls.key_file.as_path(), tls.ca_file), (Path::new("/etc/chekhov/client.key"), None));
+        assert_eq!(
+            (tls.key_file.as_path(), tls.ca_file),
+            (Path::new("/etc/chekhov/client.key"), None)
+        );
         for (right, wrong, place) in [
-            ("key_file = \"keys", "kye_file = \"keys", "destination.fiscal.signature:"),
+            (
+                "key_file = \"keys",
+                "kye_file = \"keys",
+                "destination.fiscal.signature:",
+            ),
             ("key_file = \"client.key\"", "", "destination.fiscal:"),
         ] {
             let Invalid(mistakes) = load(&text.replace(right, wrong)).unwrap_err();
-            assert!(mistakes.iter().any(|mistake| mistake.starts_with(place)), "{mistakes:?}");
+            assert!(
+                mistakes.iter().any(|mistake| mistake.starts_with(place)),
+                "{mistakes:?}"
+            );
         }
     }
 

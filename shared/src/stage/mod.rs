@@ -16,4 +16,5 @@ pub mod versions;
 pub use attempt::{Abandoned, Attempt, Ended};
 pub use call::Unmade;
 pub use endpoint::{Admission, Admitted, Endpoints, Seen, Shut};
+pub use skip::is_passed_over;
 pub use versions::Versions;

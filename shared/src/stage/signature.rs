@@ -42,8 +42,8 @@ impl Signer {
         }
     }
 
-    /// Adds the signature of the body, if there is one. On another thread: it takes about a millisecond, for which everything
-    /// else of the process would stand still.
+    /// Adds the signature of the body, if there is one. On another thread: it takes half a millisecond with a key of 2,048 bits,
+    /// three with one of 4,096, and everything else of the process would stand still meanwhile.
     pub(super) async fn sign(&self, request: &mut Rendered) -> Result<(), Unsigned> {
         let Some(body) = request.body.clone() else {
             return Ok(());

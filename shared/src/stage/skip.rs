@@ -1,14 +1,19 @@
 //! Stages that are passed over: what is not for a receipt must not cost it a turn at a destination that may hang.
 
-use crate::pipeline::{Pipeline, Subject};
+use crate::pipeline::{Pipeline, Stage, Subject};
 
 /// The first stage from `position` on whose `when` holds, or the end. One that cannot be told is not passed over: its attempt
 /// parks the receipt, with the reason.
 #[must_use]
 pub(super) fn first_of(pipeline: &Pipeline, position: usize, subject: &Subject) -> usize {
     let rest = pipeline.stages.iter().skip(position);
-    let skipped = rest.take_while(|stage| matches!(stage.runs(subject), Ok(false)));
-    position + skipped.count()
+    position + rest.take_while(|stage| is_passed_over(stage, subject)).count()
+}
+
+/// Whether a stage is not for a receipt. An orchestrator passes over it, wherever it goes: no call is made.
+#[must_use]
+pub fn is_passed_over(stage: &Stage, subject: &Subject) -> bool {
+    matches!(stage.runs(subject), Ok(false))
 }
 
 #[cfg(test)]

@@ -62,7 +62,10 @@ mod tests {
         };
         let mistakes = with_certificate("destination.orange.tls", &tls).unwrap_err();
         for (mistake, key) in mistakes.iter().zip(["certificate_file", "key_file", "ca_file"]) {
-            assert!(mistake.starts_with(&format!("destination.orange.tls.{key}: ")), "{mistake}");
+            assert!(
+                mistake.starts_with(&format!("destination.orange.tls.{key}: ")),
+                "{mistake}"
+            );
         }
         assert_eq!(mistakes.len(), 3, "{mistakes:?}");
     }
