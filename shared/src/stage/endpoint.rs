@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::exchange::{Base, Client};
 use super::signature::{Signer, Unsigned};
 use super::tls;
-use crate::configuration::{Configuration, Invalid, Secret};
+use crate::configuration::{Configuration, Destination, Invalid, Secret, Service};
 use crate::pipeline::{Exchange, Rendered, To, Verdict};
 use crate::telemetry::TraceContext;
 
@@ -102,40 +102,12 @@ impl Endpoints {
         let mut mistakes = Vec::new();
         let mut services = BTreeMap::new();
         for (name, service) in &configuration.service {
-            let place = format!("service.{name}");
-            let common = Common::read(&place, &service.url, &service.headers, &mut mistakes);
-            let endpoint = common.map(|Common { base, headers }| Endpoint {
-                name: name.clone(),
-                client: client.clone(),
-                base,
-                timeout: service.timeout,
-                headers,
-                signer: None,
-                concurrency: Arc::new(Semaphore::new(service.concurrency.max(1))),
-            });
+            let endpoint = Endpoint::of_service(name, service, &client, &mut mistakes);
             services.extend(endpoint.map(|endpoint| (name.clone(), endpoint)));
         }
         let mut destinations = BTreeMap::new();
-        for (name, api) in &configuration.destination {
-            let place = format!("destination.{name}");
-            let common = Common::read(&place, &api.url, &api.headers, &mut mistakes);
-            let signer = api.signature.as_ref().map(|signature| {
-                let signer = Signer::read(&format!("{place}.signature"), signature);
-                signer.map_err(|mut wrong| mistakes.append(&mut wrong)).ok()
-            });
-            let own = api.tls.as_ref().map(|tls| {
-                let own = tls::with_certificate(&format!("{place}.tls"), tls);
-                own.map_err(|mut wrong| mistakes.append(&mut wrong)).ok()
-            });
-            let endpoint = common.map(|Common { base, headers }| Endpoint {
-                name: name.clone(),
-                client: own.flatten().map_or_else(|| client.clone(), Client::new),
-                base,
-                timeout: api.timeout,
-                headers,
-                signer: signer.flatten(),
-                concurrency: Arc::new(Semaphore::new(api.concurrency.max(1))),
-            });
+        for (name, destination) in &configuration.destination {
+            let endpoint = Endpoint::of_destination(name, destination, &client, &mut mistakes);
             destinations.extend(endpoint.map(|endpoint| (name.clone(), endpoint)));
         }
         if !mistakes.is_empty() {
@@ -212,6 +184,45 @@ impl Endpoints {
 }
 
 impl Endpoint {
+    fn of_service(name: &str, service: &Service, client: &Client, mistakes: &mut Vec<String>) -> Option<Self> {
+        let place = format!("service.{name}");
+        let Common { base, headers } = Common::read(&place, &service.url, &service.headers, mistakes)?;
+        Some(Self {
+            name: name.to_owned(),
+            client: client.clone(),
+            base,
+            timeout: service.timeout,
+            headers,
+            signer: None,
+            concurrency: Arc::new(Semaphore::new(service.concurrency.max(1))),
+        })
+    }
+
+    fn of_destination(name: &str, api: &Destination, client: &Client, mistakes: &mut Vec<String>) -> Option<Self> {
+        let place = format!("destination.{name}");
+        let common = Common::read(&place, &api.url, &api.headers, mistakes);
+        let signer = match &api.signature {
+            Some(signature) => Signer::read(&format!("{place}.signature"), signature).map(Some),
+            None => Ok(None),
+        };
+        let client = match &api.tls {
+            Some(tls) => tls::with_certificate(&format!("{place}.tls"), tls).map(Client::new),
+            None => Ok(client.clone()),
+        };
+        let signer = signer.map_err(|mut wrong| mistakes.append(&mut wrong));
+        let client = client.map_err(|mut wrong| mistakes.append(&mut wrong));
+        let Common { base, headers } = common?;
+        Some(Self {
+            name: name.to_owned(),
+            client: client.ok()?,
+            base,
+            timeout: api.timeout,
+            headers,
+            signer: signer.ok()?,
+            concurrency: Arc::new(Semaphore::new(api.concurrency.max(1))),
+        })
+    }
+
     /// The request as it is to be sent: signed, where the endpoint wants that.
     ///
     /// # Errors
