@@ -292,6 +292,7 @@ impl Dispatcher {
                 pipeline,
                 stage,
                 ended,
+                &subject,
                 Holder::Dispatcher {
                     destination: &self.destination,
                     open: self.gate.known().is_some_and(|known| known.admits()),

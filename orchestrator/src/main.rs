@@ -6,6 +6,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use shared::configuration::Configuration;
 use shared::pipeline::{Pipeline, Source};
+use shared::stage::Endpoints;
 use shared::{life, telemetry};
 
 /// A receipt is made of many small strings that are soon dropped: one that gives out first what came back last finds them in the
@@ -57,8 +58,11 @@ fn check(configuration: &Path, pipeline: &Path, receipt: Option<&Path>) -> anyho
     let pipeline = Pipeline::compile(Source::read(pipeline)?)?;
     // Where there is a configuration it says which services and destinations there are.
     if configuration.exists() {
-        let (services, destinations) = Configuration::load(configuration)?.targets();
+        let configuration = Configuration::load(configuration)?;
+        let (services, destinations) = configuration.targets();
         pipeline.check_targets(&services, &destinations)?;
+        // Keys and certificates are read too.
+        Endpoints::new(&configuration, false)?;
     }
     let receipt = match receipt {
         Some(path) => {

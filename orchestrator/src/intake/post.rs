@@ -11,8 +11,9 @@ use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 use serde::Serialize;
 use shared::life::Holding;
+use shared::pipeline::{Stage, Subject};
 use shared::receipt::{self, Receipt, Refusal};
-use shared::stage::next;
+use shared::stage::{is_passed_over, next};
 use shared::store::accept::{Accept, Accepted, Start};
 use shared::store::load::Work;
 use shared::store::step::{Counters, Standing};
@@ -203,15 +204,15 @@ async fn store(
     trace: TraceContext,
 ) -> Result<(Accepted, &'static str), Problem> {
     let pipeline = intake.versions.current();
-    let internal = pipeline
-        .stages
-        .first()
-        .is_some_and(|stage| stage.destination().is_none());
+    let content: Arc<str> = receipt.to_json().into();
+    let is_internal = |stage: &Stage| {
+        stage.destination().is_none() || is_passed_over(stage, &Subject::new(Arc::clone(&content), Vec::new()))
+    };
+    let internal = pipeline.stages.first().is_some_and(is_internal);
     let slot = if internal { intake.runner.slot() } else { None };
     let slot = slot.map(|slot| (slot, intake.runner.hold(id)));
     let owner = intake.runner.owner();
     let destination = next::bound_for(pipeline, 0).to_owned();
-    let content: Arc<str> = receipt.to_json().into();
     let start = match (&slot, internal) {
         (Some(_), _) => Start::Owned(owner),
         (None, true) => Start::Waiting,

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use shared::configuration::Configuration;
 use shared::life::{Heart, Holding, Holdings};
-use shared::pipeline::{Pipeline, Verdict};
+use shared::pipeline::{Pipeline, Subject, Verdict};
 use shared::stage::endpoint::Concurrency;
 use shared::stage::next::{self, Holder, Kept};
-use shared::stage::{Attempt, Ended, Endpoints, Proofs, Versions, attempt, versions};
+use shared::stage::{Attempt, Ended, Endpoints, Proofs, Versions, attempt, is_passed_over, versions};
 use shared::store::group::Group;
 use shared::store::load::Work;
 use shared::store::relay::Queued;
@@ -152,7 +152,7 @@ impl Runner {
         };
         let mut subject = attempt::subject(&work, &pipeline);
         while let Some(stage) = pipeline.stages.get(work.position) {
-            if stage.destination().is_some() {
+            if stage.destination().is_some() && !is_passed_over(stage, &subject) {
                 let step = self.to_destination(&work, &pipeline).await;
                 self.commit(&work, step).await;
                 return;
@@ -192,7 +192,7 @@ impl Runner {
             };
             span.record("chekhov.outcome", ended.verdict.name());
             drop(span);
-            let Some(kept) = self.settle(&work, &pipeline, ended).await else {
+            let Some(kept) = self.settle(&work, &pipeline, ended, &subject).await else {
                 return;
             };
             kept.apply(&mut work);
@@ -200,12 +200,20 @@ impl Runner {
     }
 
     /// Commits what an attempt came to; answers where the receipt goes on, if it stays here.
-    async fn settle(&self, work: &Work, pipeline: &Pipeline, ended: Ended) -> Option<Kept> {
+    async fn settle(&self, work: &Work, pipeline: &Pipeline, ended: Ended, subject: &Subject) -> Option<Kept> {
         let stage = &pipeline.stages[work.position];
         let outcome = ended.verdict.name();
         metrics::counter!("chekhov_attempts_total", "stage" => stage.name.clone(), "outcome" => outcome).increment(1);
         let failed = !matches!(ended.verdict, Verdict::Success { .. });
-        let mut step = next::step(work, pipeline, stage, ended, Holder::Orchestrator, rand::random());
+        let mut step = next::step(
+            work,
+            pipeline,
+            stage,
+            ended,
+            subject,
+            Holder::Orchestrator,
+            rand::random(),
+        );
         if step.to == To::WaitFirstCall {
             step = self.first_call(work, step).await;
         }

@@ -1,12 +1,13 @@
 //! What is called: internal services, and destinations.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use serde::Deserialize;
 
 use super::read::Mistake;
-use super::{Limits, Secret, duration};
+use super::{Limits, Secret, Signature, Tls, duration};
 
 /// `[service.<name>]`
 #[derive(Debug, Clone, Deserialize)]
@@ -69,9 +70,23 @@ pub struct Destination {
     /// Added to every request; treated as secrets.
     #[serde(default)]
     pub headers: BTreeMap<String, Secret>,
+    /// Absent: bodies are not signed.
+    pub signature: Option<Signature>,
+    /// Absent: no certificate of ours is shown, and the system says who is trusted.
+    pub tls: Option<Tls>,
 }
 
 impl Destination {
+    /// Files are relative to the configuration's.
+    pub(super) fn resolve(&mut self, base: &Path) {
+        if let Some(signature) = &mut self.signature {
+            signature.resolve(base);
+        }
+        if let Some(tls) = &mut self.tls {
+            tls.resolve(base);
+        }
+    }
+
     pub(super) fn check(&self) -> Vec<Mistake> {
         let mut mistakes = url(&self.url);
         if self.concurrency == 0 {

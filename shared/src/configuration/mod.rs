@@ -5,6 +5,7 @@
 
 pub(crate) mod duration;
 mod endpoints;
+mod identity;
 mod rate;
 mod read;
 mod secret;
@@ -12,6 +13,7 @@ mod sections;
 
 pub use duration::duration;
 pub use endpoints::{Destination, Service};
+pub use identity::{Signature, Tls};
 pub use rate::{Limits, Rate};
 pub use secret::Secret;
 pub use sections::{
@@ -93,7 +95,10 @@ impl Configuration {
         let telemetry = reader.section("telemetry", |_: &Telemetry| Vec::new());
         let heartbeat = reader.section("heartbeat", Heartbeat::check);
         let service = reader.sections("service", Service::check);
-        let destination = reader.sections("destination", Destination::check);
+        let mut destination = reader.sections("destination", Destination::check);
+        for destination in destination.values_mut() {
+            destination.resolve(base);
+        }
         reader.finish()?;
         // Whatever is missing has been reported by then.
         let read = || -> Option<Self> {
@@ -198,6 +203,41 @@ mod tests {
         let Invalid(mistakes) = load(&text).unwrap_err();
         assert!(mistakes[0].starts_with("destination.fiscal.url:"), "{mistakes:?}");
         assert!(!mistakes[0].contains("hidden"), "{mistakes:?}");
+    }
+
+    #[test]
+    fn files_are_relative_to_the_configurations() {
+        let tables = r#"
+            [destination.fiscal.signature]
+            key_file = "keys/signing.pem"
+            [destination.fiscal.tls]
+            certificate_file = "/run/secrets/client.pem"
+            key_file = "client.key"
+        "#;
+        let text = LEAST.to_owned() + tables;
+        let fiscal = load(&text).unwrap().destination["fiscal"].clone();
+        let (signature, tls) = (fiscal.signature.unwrap(), fiscal.tls.unwrap());
+        assert_eq!(signature.key_file, Path::new("/etc/chekhov/keys/signing.pem"));
+        assert_eq!(signature.header, "X-Signature");
+        assert_eq!(tls.certificate_file, Path::new("/run/secrets/client.pem"));
+        assert_eq!(
+            (tls.key_file.as_path(), tls.ca_file),
+            (Path::new("/etc/chekhov/client.key"), None)
+        );
+        for (right, wrong, place) in [
+            (
+                "key_file = \"keys",
+                "kye_file = \"keys",
+                "destination.fiscal.signature:",
+            ),
+            ("key_file = \"client.key\"", "", "destination.fiscal:"),
+        ] {
+            let Invalid(mistakes) = load(&text.replace(right, wrong)).unwrap_err();
+            assert!(
+                mistakes.iter().any(|mistake| mistake.starts_with(place)),
+                "{mistakes:?}"
+            );
+        }
     }
 
     #[test]

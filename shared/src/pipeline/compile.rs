@@ -1,5 +1,6 @@
 //! From a pipeline's text to what runs; every mistake is collected with its place.
 
+mod registering;
 mod requests;
 mod times;
 mod unknown;
@@ -17,7 +18,7 @@ use super::view::View;
 use requests::request;
 use times::backoff;
 
-use super::{Backoff, Effect, Mistakes, RenderError, Request, Source, Subject, To, Unknown};
+use super::{Backoff, Effect, Mistakes, RenderError, Request, Source, Subject, To};
 
 /// A compiled pipeline, immutable, versioned by its content.
 pub struct Pipeline {
@@ -229,16 +230,7 @@ fn read(table: &Table, source: &Source, found: &mut Found) -> Option<(String, Ve
                 .add(name, format!("the table [{name}.<request>] is missing")),
         }
     }
-    let said = stages
-        .iter()
-        .flat_map(|stage| &stage.requests)
-        .any(|request| request.rules.iter().any(|rule| rule.registered));
-    for request in stages.iter_mut().flat_map(|stage| &mut stage.requests) {
-        request.success_registers = !said && request.effect == Effect::Registers;
-        if let Unknown::Lookup(lookup) = &mut request.unknown {
-            lookup.request.success_registers = request.success_registers;
-        }
-    }
+    registering::tell(&mut stages);
     Some((name?, stages))
 }
 

@@ -55,6 +55,8 @@ pub struct Request {
     pub(super) variables: Variables,
     /// Its success means that the receipt is registered: no rule of the pipeline says when.
     pub(super) success_registers: bool,
+    /// What it reissues has nothing to do with what is registered by then.
+    pub(super) reissues_apart: bool,
     /// Whether it cannot be rendered before earlier stages have results.
     pub(super) asks_results: bool,
 }
@@ -235,6 +237,12 @@ impl Request {
     #[must_use]
     pub fn success_registers(&self) -> bool {
         self.success_registers
+    }
+
+    /// Whether what it reissues was registered nowhere yet, though the receipt is: at a destination before.
+    #[must_use]
+    pub fn reissues_apart(&self) -> bool {
+        self.reissues_apart
     }
 
     fn succeed(&self, target: &str, body: Option<&str>, view: &View<'_>, registered: bool) -> Verdict {

@@ -88,7 +88,7 @@ pub(super) async fn call(
 /// Makes a call as it is rendered now.
 pub(super) async fn rendered(attempt: &Attempt<'_>, aim: &Aim<'_>, standing: Standing) -> Result<Made, Unmade> {
     match aim.request.render(aim.subject, aim.call_id, aim.item) {
-        Ok(rendered) => make(attempt, aim, &rendered, standing).await,
+        Ok(rendered) => make(attempt, aim, rendered, standing).await,
         Err(error) => Ok(Made::unsent(unrenderable(aim, &error), standing)),
     }
 }
@@ -104,13 +104,21 @@ pub(super) fn unrenderable(aim: &Aim<'_>, reason: &dyn std::fmt::Display) -> Ver
 pub(super) async fn make(
     attempt: &Attempt<'_>,
     aim: &Aim<'_>,
-    rendered: &Rendered,
+    rendered: Rendered,
     standing: Standing,
 ) -> Result<Made, Unmade> {
     let Aim { work, request, .. } = *aim;
     let Some(endpoint) = attempt.endpoints.get(&request.to) else {
         let reason = format!("{} is not in the configuration", target(request));
         return Ok(Made::unsent(Verdict::Retry { reason, after: None }, standing));
+    };
+    // Before its turn comes: from then on it is to be sent at once.
+    let rendered = match endpoint.signed(rendered).await {
+        Ok(rendered) => rendered,
+        Err(error) => {
+            let reason = format!("{} {error}", endpoint.name);
+            return Ok(Made::unsent(Verdict::Retry { reason, after: None }, standing));
+        }
     };
     let Ok(permit) = attempt.admission.admit(endpoint).await else {
         return Err(Unmade::Shut);
@@ -120,7 +128,7 @@ pub(super) async fn make(
     }
     let mut row = row(aim);
     let begun = Instant::now();
-    let exchange = send(attempt, endpoint, rendered, request, &mut row).await;
+    let exchange = send(attempt, endpoint, &rendered, request, &mut row).await;
     drop(permit);
 
     let verdict = request.judge(aim.subject, aim.call_id, aim.item, &exchange);
@@ -132,11 +140,12 @@ pub(super) async fn make(
     });
     let undeclared = u32::try_from(work.counters.undeclared).unwrap_or_default();
     complete(&mut row, endpoint, &exchange, &verdict);
+    let apart = matches!(verdict, Verdict::Reissue { .. }) && request.reissues_apart();
     let verdict = constrain(
         verdict,
         request.effect,
         standing.unresolved,
-        standing.registered,
+        standing.registered && !apart,
         undeclared,
     );
     Ok(Made {

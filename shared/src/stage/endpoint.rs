@@ -12,7 +12,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
 use super::exchange::{Base, Client};
-use crate::configuration::{Configuration, Secret};
+use super::signature::{Signer, Unsigned};
+use super::tls;
+use crate::configuration::{Configuration, Destination, Invalid, Secret, Service};
 use crate::pipeline::{Exchange, Rendered, To, Verdict};
 use crate::telemetry::TraceContext;
 
@@ -25,15 +27,16 @@ const SENT_AT: HeaderName = HeaderName::from_static("chekhov-sent-at");
 pub struct Endpoint {
     /// Its name in the configuration.
     pub name: String,
+    client: Client,
     base: Base,
     timeout: Duration,
     headers: HeaderMap,
+    signer: Option<Signer>,
     concurrency: Arc<Semaphore>,
 }
 
-/// Every endpoint of the configuration and the client that calls them.
+/// Every endpoint of the configuration. They share a client, but for destinations that are shown a certificate.
 pub struct Endpoints {
-    client: Client,
     services: BTreeMap<String, Endpoint>,
     destinations: BTreeMap<String, Endpoint>,
     sent_at: bool,
@@ -80,42 +83,37 @@ impl Admission for Concurrency {
     fn saw(&self, _call: &Seen<'_>) {}
 }
 
-/// Why the endpoints cannot be used.
+/// A header that cannot be sent.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct Error(String);
+#[error("header {0} cannot be sent")]
+struct Unsendable(String);
 
 impl Endpoints {
-    /// Reads the endpoints of a configuration.
+    /// Reads the endpoints of a configuration, with the keys and certificates that it names.
     ///
     /// # Errors
-    /// When a header cannot be sent or the client cannot be made.
-    pub fn new(configuration: &Configuration, sent_at: bool) -> Result<Self, Error> {
+    /// Every header, key or certificate that cannot be used, each with its key.
+    pub fn new(configuration: &Configuration, sent_at: bool) -> Result<Self, Invalid> {
         // The provider may have been installed by another part of the process already.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::new().map_err(|error| Error(format!("TLS cannot be used: {error}")))?;
+        let client = tls::plain()
+            .map(Client::new)
+            .map_err(|error| Invalid(vec![format!("TLS cannot be used: {error}")]))?;
+        let mut mistakes = Vec::new();
         let mut services = BTreeMap::new();
         for (name, service) in &configuration.service {
-            let place = format!("service.{name}");
-            let headers = headers(&place, &service.headers)?;
-            let base = base(&place, &service.url)?;
-            services.insert(
-                name.clone(),
-                Endpoint::new(name, base, service.timeout, headers, service.concurrency),
-            );
+            let endpoint = Endpoint::of_service(name, service, &client, &mut mistakes);
+            services.extend(endpoint.map(|endpoint| (name.clone(), endpoint)));
         }
         let mut destinations = BTreeMap::new();
-        for (name, api) in &configuration.destination {
-            let place = format!("destination.{name}");
-            let headers = headers(&place, &api.headers)?;
-            let base = base(&place, &api.url)?;
-            destinations.insert(
-                name.clone(),
-                Endpoint::new(name, base, api.timeout, headers, api.concurrency),
-            );
+        for (name, destination) in &configuration.destination {
+            let endpoint = Endpoint::of_destination(name, destination, &client, &mut mistakes);
+            destinations.extend(endpoint.map(|endpoint| (name.clone(), endpoint)));
+        }
+        if !mistakes.is_empty() {
+            return Err(Invalid(mistakes));
         }
         Ok(Self {
-            client,
             services,
             destinations,
             sent_at,
@@ -149,7 +147,8 @@ impl Endpoints {
         let body = request.body.clone().map(Bytes::from).unwrap_or_default();
         let target = (&request.method, request.path_and_query.as_str());
         let timeout = timeout.unwrap_or(endpoint.timeout);
-        self.client
+        endpoint
+            .client
             .exchange(&endpoint.base, target, headers, body, timeout)
             .await
     }
@@ -160,16 +159,14 @@ impl Endpoints {
         request: &Rendered,
         call_id: &str,
         trace: &TraceContext,
-    ) -> Result<(), Error> {
-        let value = |name: &HeaderName, value: &str| {
-            HeaderValue::from_str(value).map_err(|_| Error(format!("header {name} cannot be sent")))
-        };
+    ) -> Result<(), Unsendable> {
+        let value =
+            |name: &HeaderName, value: &str| HeaderValue::from_str(value).map_err(|_| Unsendable(name.to_string()));
         if request.body.is_some() {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
         for (name, text) in &request.headers {
-            let name =
-                HeaderName::from_bytes(name.as_bytes()).map_err(|_| Error(format!("header {name} cannot be sent")))?;
+            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| Unsendable(name.clone()))?;
             let value = value(&name, text)?;
             headers.insert(name, value);
         }
@@ -187,28 +184,81 @@ impl Endpoints {
 }
 
 impl Endpoint {
-    fn new(name: &str, base: Base, timeout: Duration, headers: HeaderMap, concurrency: usize) -> Self {
-        Self {
+    fn of_service(name: &str, service: &Service, client: &Client, mistakes: &mut Vec<String>) -> Option<Self> {
+        let place = format!("service.{name}");
+        let Common { base, headers } = Common::read(&place, &service.url, &service.headers, mistakes)?;
+        Some(Self {
             name: name.to_owned(),
+            client: client.clone(),
             base,
-            timeout,
+            timeout: service.timeout,
             headers,
-            concurrency: Arc::new(Semaphore::new(concurrency.max(1))),
+            signer: None,
+            concurrency: Arc::new(Semaphore::new(service.concurrency.max(1))),
+        })
+    }
+
+    fn of_destination(name: &str, api: &Destination, client: &Client, mistakes: &mut Vec<String>) -> Option<Self> {
+        let place = format!("destination.{name}");
+        let common = Common::read(&place, &api.url, &api.headers, mistakes);
+        let signer = match &api.signature {
+            Some(signature) => Signer::read(&format!("{place}.signature"), signature).map(Some),
+            None => Ok(None),
+        };
+        let client = match &api.tls {
+            Some(tls) => tls::with_certificate(&format!("{place}.tls"), tls).map(Client::new),
+            None => Ok(client.clone()),
+        };
+        let signer = signer.map_err(|mut wrong| mistakes.append(&mut wrong));
+        let client = client.map_err(|mut wrong| mistakes.append(&mut wrong));
+        let Common { base, headers } = common?;
+        Some(Self {
+            name: name.to_owned(),
+            client: client.ok()?,
+            base,
+            timeout: api.timeout,
+            headers,
+            signer: signer.ok()?,
+            concurrency: Arc::new(Semaphore::new(api.concurrency.max(1))),
+        })
+    }
+
+    /// The request as it is to be sent: signed, where the endpoint wants that.
+    ///
+    /// # Errors
+    /// When it cannot be signed now.
+    pub(super) async fn signed(&self, mut request: Rendered) -> Result<Rendered, Unsigned> {
+        if let Some(signer) = &self.signer {
+            signer.sign(&mut request).await?;
         }
+        Ok(request)
     }
 }
 
-fn base(place: &str, url: &str) -> Result<Base, Error> {
-    Base::read(url).map_err(|error| Error(format!("{place}.url: {error}")))
+/// What every endpoint has.
+struct Common {
+    base: Base,
+    headers: HeaderMap,
 }
 
-fn headers(place: &str, given: &BTreeMap<String, Secret>) -> Result<HeaderMap, Error> {
+impl Common {
+    fn read(place: &str, url: &str, given: &BTreeMap<String, Secret>, mistakes: &mut Vec<String>) -> Option<Self> {
+        let base = Base::read(url).map_err(|error| mistakes.push(format!("{place}.url: {error}")));
+        let headers = headers(place, given).map_err(|mistake| mistakes.push(mistake));
+        Some(Self {
+            base: base.ok()?,
+            headers: headers.ok()?,
+        })
+    }
+}
+
+fn headers(place: &str, given: &BTreeMap<String, Secret>) -> Result<HeaderMap, String> {
     let mut headers = HeaderMap::new();
     headers.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
     let agent = concat!("chekhov/", env!("CARGO_PKG_VERSION"));
     headers.insert(header::USER_AGENT, HeaderValue::from_static(agent));
     for (name, value) in given {
-        let bad = || Error(format!("{place}.headers.{name}: cannot be sent as a header"));
+        let bad = || format!("{place}.headers.{name}: cannot be sent as a header");
         let mut value = HeaderValue::from_str(value.expose()).map_err(|_| bad())?;
         value.set_sensitive(true);
         headers.insert(HeaderName::from_bytes(name.as_bytes()).map_err(|_| bad())?, value);

@@ -15,6 +15,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client as Legacy, Error};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use reqwest::Url;
+use rustls::ClientConfig;
 
 use crate::pipeline::Exchange;
 
@@ -75,13 +76,13 @@ impl Base {
 }
 
 impl Client {
-    /// A client that trusts what the system trusts.
-    pub(super) fn new() -> Result<Self, rustls::Error> {
+    /// A client with connections of its own.
+    pub(super) fn new(tls: ClientConfig) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.enforce_http(false);
         let connector = HttpsConnectorBuilder::new()
-            .try_with_platform_verifier()?
+            .with_tls_config(tls)
             .https_or_http()
             .enable_http1()
             .wrap_connector(connector);
@@ -89,7 +90,7 @@ impl Client {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
             .build(connector);
-        Ok(Self(client))
+        Self(client)
     }
 
     /// Makes one exchange, which ends within `timeout`.

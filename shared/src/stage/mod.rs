@@ -7,12 +7,17 @@ pub mod endpoint;
 mod exchange;
 pub mod lookup;
 pub mod next;
+mod pem;
 mod registering;
 pub mod sends;
+mod signature;
+mod skip;
+mod tls;
 pub mod versions;
 
 pub use attempt::{Abandoned, Attempt, Ended};
 pub use call::Unmade;
 pub use endpoint::{Admission, Admitted, Endpoints, Seen, Shut};
 pub use lookup::Proofs;
+pub use skip::is_passed_over;
 pub use versions::Versions;

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::attempt::{Abandoned, Ended};
-use crate::pipeline::{Pipeline, Stage, Verdict};
+use super::skip;
+use crate::pipeline::{Pipeline, Stage, Subject, Verdict};
 use crate::store::load::Work;
 use crate::store::step::{Counters, Standing, Step, To};
 
@@ -66,7 +67,15 @@ impl Kept {
 
 /// The step that follows from how an attempt ended. `jitter` is from 0 to 1.
 #[must_use]
-pub fn step(work: &Work, pipeline: &Pipeline, stage: &Stage, ended: Ended, holder: Holder<'_>, jitter: f64) -> Step {
+pub fn step(
+    work: &Work,
+    pipeline: &Pipeline,
+    stage: &Stage,
+    ended: Ended,
+    subject: &Subject,
+    holder: Holder<'_>,
+    jitter: f64,
+) -> Step {
     let mut counters = Counters {
         attempt: work.counters.attempt + 1,
         ..work.counters
@@ -87,7 +96,7 @@ pub fn step(work: &Work, pipeline: &Pipeline, stage: &Stage, ended: Ended, holde
     let mut reason = ended.verdict.reason().map(str::to_owned);
     let to = match ended.verdict {
         Verdict::Success { .. } => {
-            position += 1;
+            position = skip::first_of(pipeline, position + 1, subject);
             counters = Counters {
                 reissues: counters.reissues,
                 // A receipt that is reissued goes round: its rounds share one budget.

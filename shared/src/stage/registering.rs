@@ -41,7 +41,7 @@ pub(super) async fn register(attempt: &Attempt<'_>, aim: &Aim<'_>, mut standing:
         Prepared::Unrenderable(error) => return Ok(Made::unsent(unrenderable(aim, &error), standing)),
     };
     let made = match rendered {
-        Some(rendered) => make(attempt, aim, &rendered, standing).await?,
+        Some(rendered) => make(attempt, aim, rendered, standing).await?,
         None => Made::unsent(unrenderable(aim, &"the stored request cannot be read"), standing),
     };
     calls.extend(made.calls);

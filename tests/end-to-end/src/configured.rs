@@ -38,6 +38,7 @@ pub(crate) fn write_configuration(root: &Path, directory: &Path) -> anyhow::Resu
 pub(crate) fn write_pipeline(shipped: &Path, given: Option<&Path>, directory: &Path) -> anyhow::Result<()> {
     std::fs::copy(shipped.join("register.jq"), directory.join("register.jq"))?;
     if let Some(given) = given {
+        copy_filters(given.parent().unwrap_or(shipped), directory)?;
         std::fs::copy(given, directory.join("receipts.toml")).with_context(|| given.display().to_string())?;
         return Ok(());
     }
@@ -50,6 +51,17 @@ pub(crate) fn write_pipeline(shipped: &Path, given: Option<&Path>, directory: &P
         text = text.replace(delay, shorter);
     }
     std::fs::write(directory.join("receipts.toml"), text)?;
+    Ok(())
+}
+
+/// What stands in files of its own beside a pipeline.
+fn copy_filters(from: &Path, to: &Path) -> anyhow::Result<()> {
+    for file in std::fs::read_dir(from).with_context(|| from.display().to_string())? {
+        let file = file?;
+        if file.path().extension().is_some_and(|extension| extension == "jq") {
+            std::fs::copy(file.path(), to.join(file.file_name()))?;
+        }
+    }
     Ok(())
 }
 

@@ -1,5 +1,7 @@
 //! The simulator: what goes wrong, and who called what.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, ensure};
 use reqwest::Method;
 use serde::Deserialize;
@@ -24,21 +26,32 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// How often it was registered: a registration that the API reported as failed does not count.
+    /// How often it was registered, at the API where that was most often.
     #[must_use]
     pub fn registered(&self) -> usize {
-        let failed = |registration: &&Value| registration.get("failed").and_then(Value::as_bool).unwrap_or(false);
-        self.registrations
+        let apis: BTreeSet<_> = self
+            .registrations
             .iter()
-            .filter(|registration| !failed(registration))
-            .count()
+            .filter_map(|known| known["api"].as_str())
+            .collect();
+        apis.into_iter()
+            .map(|api| self.registered_at(api))
+            .max()
+            .unwrap_or_default()
+    }
+
+    /// How often it was registered at one API: a registration that the API reported as failed does not count.
+    #[must_use]
+    pub fn registered_at(&self, api: &str) -> usize {
+        let counts = |known: &&Value| known["api"] == api && known["failed"] != true;
+        self.registrations.iter().filter(counts).count()
     }
 }
 
-/// A call to the fiscal API, as it arrived.
+/// A call to an external API, as it arrived.
 #[derive(Debug, Clone, Deserialize)]
 pub struct FiscalCall {
-    /// What was called: `fiscal.register` and so on.
+    /// What was called: `fiscal.register`, `orange.status` and so on.
     pub target: String,
     /// When it arrived, in milliseconds since 1970.
     pub at: i64,
@@ -106,7 +119,7 @@ impl Ledger {
         self.ask(Method::GET, &["ledger"], None).await
     }
 
-    /// The fiscal calls that arrived from `since` on (milliseconds since 1970), in their order.
+    /// The calls to external APIs that arrived from `since` on (milliseconds since 1970), in their order.
     ///
     /// # Errors
     /// When the simulator does not answer.

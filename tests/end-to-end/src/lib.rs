@@ -6,6 +6,7 @@
 
 mod api;
 mod backlog;
+mod certificates;
 mod collector;
 mod configured;
 mod eventually;
@@ -24,6 +25,7 @@ mod stack;
 
 pub use api::{Answer, Api, Call, Receipt};
 pub use backlog::Backlog;
+pub use certificates::Certificates;
 pub use collector::{Collector, Span};
 pub use configured::{ONE_MERCHANT, TOKEN, VIEWER};
 pub use eventually::{eventually, in_parallel};

@@ -1,6 +1,6 @@
 //! The options of a stack.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::servers::Urls;
 
@@ -11,7 +11,8 @@ pub struct Options {
     pub orchestrators: usize,
     /// How many dispatchers.
     pub dispatchers: usize,
-    /// Keys of the configuration and their values: `("destination.fiscal.limits", "50/s")`.
+    /// Keys of the configuration and their values: `("destination.fiscal.limits", "50/s")`. In a value `{simulator}` is where the
+    /// simulator is.
     pub configuration: Vec<(String, String)>,
     /// PostgreSQL and RabbitMQ; absent: those of the environment.
     pub servers: Option<Urls>,
@@ -19,6 +20,8 @@ pub struct Options {
     pub proxy: Option<u16>,
     /// A pipeline; absent: the shipped one, with shorter delays.
     pub pipeline: Option<PathBuf>,
+    /// More arguments of the simulator.
+    pub simulator: Vec<String>,
 }
 
 impl Default for Options {
@@ -30,11 +33,19 @@ impl Default for Options {
             servers: None,
             proxy: None,
             pipeline: None,
+            simulator: Vec::new(),
         }
     }
 }
 
 impl Options {
+    /// Runs one of the pipelines of `tests/end-to-end/pipelines`.
+    #[must_use]
+    pub fn pipeline(mut self, name: &str) -> Self {
+        self.pipeline = Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines").join(name));
+        self
+    }
+
     /// Sets a key of the configuration.
     #[must_use]
     pub fn with(mut self, key: &str, value: &str) -> Self {

@@ -71,7 +71,11 @@ impl Stack {
         let urls = options.servers.clone().unwrap_or_else(Urls::from_environment);
         let database = Database::create(&urls)?;
         let listen = format!("127.0.0.1:{}", free_port()?);
-        let arguments = ["--listen", listen.as_str()].map(OsStr::new);
+        let own = ["--listen", listen.as_str()].into_iter();
+        let arguments: Vec<&OsStr> = own
+            .chain(options.simulator.iter().map(String::as_str))
+            .map(OsStr::new)
+            .collect();
         let mut simulator = Process::start("simulator", "simulator", &arguments, &[], &directory)?;
         let ledger = Ledger::new(format!("http://{listen}"));
         ready(&mut simulator, async || ledger.is_ready().await).await;
@@ -86,7 +90,8 @@ impl Stack {
         for service in ["validation", "catalog", "sellers", "tax", "numbers", "documents"] {
             keys.push((format!("service.{service}.url"), format!("{}/{service}", ledger.base())));
         }
-        keys.extend(options.configuration.iter().cloned());
+        let given = options.configuration.iter();
+        keys.extend(given.map(|(key, value)| (key.clone(), value.replace("{simulator}", ledger.base()))));
         let environment = keys.iter().map(|(key, value)| (variable(key), value.clone())).collect();
 
         let (orchestrators, dispatchers, posted) = (Vec::new(), Vec::new(), Vec::new());

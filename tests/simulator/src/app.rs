@@ -1,5 +1,6 @@
 //! The simulator as a whole: its state, its routes, and how it is served.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -13,7 +14,10 @@ use crate::faults::Faults;
 use crate::fiscal::Fiscal;
 use crate::internal::Internal;
 use crate::ledger::Ledger;
+use crate::orange::Orange;
+use crate::route::Api;
 use crate::settings::{Limiter, Settings};
+use crate::tls::{Certificates, TlsListener};
 use crate::{control, service};
 
 /// The whole state; clones share it.
@@ -26,10 +30,11 @@ pub struct Simulator {
 #[derive(Debug, Default)]
 pub(crate) struct State {
     pub(crate) settings: Mutex<Settings>,
-    pub(crate) limiter: Mutex<Limiter>,
+    pub(crate) limiters: Mutex<BTreeMap<Api, Limiter>>,
     pub(crate) faults: Mutex<Faults>,
     pub(crate) ledger: Mutex<Ledger>,
     pub(crate) fiscal: Mutex<Fiscal>,
+    pub(crate) orange: Mutex<Orange>,
     pub(crate) internal: Mutex<Internal>,
 }
 
@@ -38,8 +43,10 @@ impl State {
     pub(crate) fn forget(&self) {
         // The order of the locks is the one registering takes them in.
         let mut fiscal = lock(&self.fiscal);
+        let mut orange = lock(&self.orange);
         let mut ledger = lock(&self.ledger);
         fiscal.forget();
+        *orange = Orange::default();
         ledger.forget();
         *lock(&self.internal) = Internal::default();
     }
@@ -72,6 +79,16 @@ pub fn router(simulator: Simulator) -> Router {
 pub async fn serve(listener: TcpListener, simulator: Simulator) -> io::Result<()> {
     let service = router(simulator).into_make_service_with_connect_info::<Connection>();
     axum::serve(CuttableListener(listener), service).await
+}
+
+/// Serves the same simulator to clients that have a certificate.
+///
+/// # Errors
+/// When the certificates cannot be used, or the listener fails for good.
+pub async fn serve_tls(listener: TcpListener, certificates: &Certificates, simulator: Simulator) -> io::Result<()> {
+    let listener = TlsListener::start(CuttableListener(listener), certificates)?;
+    let service = router(simulator).into_make_service_with_connect_info::<Connection>();
+    axum::serve(listener, service).await
 }
 
 /// Locks, also after a panic elsewhere: every part is left consistent between statements.

@@ -197,6 +197,7 @@ fn is_timestamp(text: &str) -> bool {
             })
 }
 
-fn demand(holds: bool, text: impl FnOnce() -> String) -> Result<(), String> {
+/// The sentence is the error unless it holds.
+pub(crate) fn demand(holds: bool, text: impl FnOnce() -> String) -> Result<(), String> {
     if holds { Ok(()) } else { Err(text()) }
 }

@@ -12,6 +12,8 @@ use axum::serve::{IncomingStream, Listener};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::tls::TlsListener;
+
 /// A listener of connections that can be cut.
 #[derive(Debug)]
 pub(crate) struct CuttableListener(pub(crate) TcpListener);
@@ -27,6 +29,7 @@ pub(crate) struct CuttableStream {
 #[derive(Clone, Debug)]
 pub(crate) struct Connection {
     peer: SocketAddr,
+    certified: bool,
     cut: Arc<AtomicBool>,
 }
 
@@ -34,6 +37,11 @@ impl Connection {
     /// The address of the client.
     pub(crate) fn peer(&self) -> SocketAddr {
         self.peer
+    }
+
+    /// Did the client show a certificate?
+    pub(crate) fn is_certified(&self) -> bool {
+        self.certified
     }
 
     /// Nothing is written to the client from here on; the answer that is tried next closes the connection.
@@ -46,7 +54,18 @@ impl Connected<IncomingStream<'_, CuttableListener>> for Connection {
     fn connect_info(stream: IncomingStream<'_, CuttableListener>) -> Self {
         Self {
             peer: *stream.remote_addr(),
+            certified: false,
             cut: Arc::clone(&stream.io().cut),
+        }
+    }
+}
+
+impl Connected<IncomingStream<'_, TlsListener>> for Connection {
+    fn connect_info(stream: IncomingStream<'_, TlsListener>) -> Self {
+        Self {
+            peer: *stream.remote_addr(),
+            certified: true,
+            cut: Arc::clone(&stream.io().get_ref().0.cut),
         }
     }
 }

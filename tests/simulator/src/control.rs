@@ -58,13 +58,13 @@ pub(crate) struct Since {
     since: i64,
 }
 
-/// `GET /calls?since=`: the fiscal calls that arrived since then, in the order of their arrival.
+/// `GET /calls?since=`: the calls of external APIs that arrived since then, in the order of their arrival.
 pub(crate) async fn calls(State(simulator): State<Simulator>, Query(Since { since }): Query<Since>) -> Answer {
     let ledger = lock(&simulator.state.ledger);
     let calls: Vec<_> = ledger
         .calls
         .iter()
-        .filter(|call| call.at >= since && call.target.is_fiscal())
+        .filter(|call| call.at >= since && call.target.api().is_some())
         .collect();
     Answer::ok(&calls)
 }
@@ -109,8 +109,9 @@ pub(crate) async fn set_settings(State(simulator): State<Simulator>, body: Bytes
     match serde_json::from_slice::<Settings>(&body) {
         Ok(settings) => match settings.mistake() {
             None => {
+                let answer = Answer::ok(&settings);
                 *lock(&simulator.state.settings) = settings;
-                Answer::ok(&settings)
+                answer
             }
             Some(text) => mistake(StatusCode::UNPROCESSABLE_ENTITY, text),
         },

@@ -10,9 +10,10 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::answer::Answer;
-use crate::route::Target;
+use crate::orange;
+use crate::route::{Api, Target};
 
-/// Faults by the name of their target; `fiscal` stands for the whole API behind the faults of its parts. Several at one
+/// Faults by the name of their target; `fiscal` and `orange` stand for a whole API behind the faults of its parts. Several at one
 /// target share its requests out among them.
 #[derive(Debug, Default)]
 pub(crate) struct Faults(BTreeMap<String, Vec<Struck>>);
@@ -72,6 +73,8 @@ pub(crate) enum Mode {
     Garbage,
     /// A report that would say `done` says `fail` with `error_type`, for good: it was not registered after all.
     Fail,
+    /// A status that would be 200 is 524, for good: it was not registered after all.
+    Expire,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -126,7 +129,7 @@ impl Faults {
         if self.0.is_empty() {
             return None;
         }
-        let whole_api = target.is_fiscal().then_some("fiscal");
+        let whole_api = target.api().map(Api::name);
         let names = std::iter::once(target.name()).chain(whole_api);
         names
             .filter_map(|name| self.0.get_key_value(name))
@@ -174,8 +177,11 @@ impl Fault {
         let answer = match &self.body {
             Some(Value::String(text)) => Answer::raw(status, "text/plain", text.clone()),
             Some(body) => Answer::json(status, body),
-            None if target.is_fiscal() => Answer::error(status, 50, "system", "simulated fault"),
-            None => Answer::json(status, &json!({"error": "simulated fault"})),
+            None => match target.api() {
+                Some(Api::Fiscal) => Answer::error(status, 50, "system", "simulated fault"),
+                Some(Api::Orange) => orange::errors(status, "simulated fault"),
+                None => Answer::json(status, &json!({"error": "simulated fault"})),
+            },
         };
         answer.retry_after(self.retry_after.as_ref().and_then(RetryAfter::header))
     }
@@ -194,20 +200,20 @@ impl Fault {
     }
 
     fn check(&self, name: &str) -> Result<(), String> {
-        let mut targets = Target::ALL.into_iter().filter(|target| *target != Target::Other);
-        let fits = if name == "fiscal" {
-            true
-        } else if let Some(target) = targets.clone().find(|target| target.name() == name) {
-            self.mode.suits(name, target)
-        } else {
-            let known: Vec<_> = std::iter::once("fiscal")
-                .chain(targets.by_ref().map(Target::name))
+        let targets = || Target::ALL.into_iter().filter(|target| *target != Target::Other);
+        let aimed_at = |target: &Target| target.name() == name || target.api().is_some_and(|api| api.name() == name);
+        if !targets().any(|target| aimed_at(&target)) {
+            let known: Vec<_> = Api::ALL
+                .into_iter()
+                .map(Api::name)
+                .chain(targets().map(Target::name))
                 .collect();
             return Err(format!("no such target; there are {}", known.join(", ")));
-        };
+        }
+        let fits = targets().filter(aimed_at).any(|target| self.mode.suits(name, target));
         let delays = matches!(self.mode, Mode::Slow | Mode::CommitLate | Mode::Lag);
         let mistake = if !fits {
-            "this mode has no meaning for this target: stuck and fail are for reports, lag for what is looked up"
+            "this mode has no meaning for this target: stuck and fail are for reports, expire for a status, lag for what is looked up"
         } else if delays && self.latency_ms.is_none() {
             "this mode needs latency_ms"
         } else if self.status.is_some_and(|status| !(200..=599).contains(&status)) {
@@ -240,15 +246,21 @@ impl Mode {
             Self::Lag => "lag",
             Self::Garbage => "garbage",
             Self::Fail => "fail",
+            Self::Expire => "expire",
         }
     }
 
     /// Can it strike this target under this name of the table?
     fn suits(self, name: &str, target: Target) -> bool {
         match self {
-            Self::Stuck | Self::Fail => target == Target::Report,
+            Self::Stuck => matches!(target, Target::Report | Target::OrangeStatus),
+            Self::Fail => target == Target::Report,
+            Self::Expire => target == Target::OrangeStatus,
             Self::Lag if name == "fiscal" => target == Target::Lookup,
-            Self::Lag => matches!(target, Target::Lookup | Target::Report | Target::Document),
+            Self::Lag => matches!(
+                target,
+                Target::Lookup | Target::Report | Target::Document | Target::OrangeStatus
+            ),
             _ => true,
         }
     }
@@ -280,7 +292,7 @@ mod tests {
         for (table, wanted) in [
             (
                 json!({"fiscal.sell": {"mode": "error"}}),
-                "fiscal.sell: no such target; there are fiscal, validation",
+                "fiscal.sell: no such target; there are fiscal, orange, validation",
             ),
             (json!({"tax": {"mode": "explode"}}), "tax: unknown variant `explode`"),
             (

@@ -9,9 +9,11 @@ use time::OffsetDateTime;
 use time::macros::format_description;
 use uuid::Uuid;
 
+use crate::accepted::{Accepted, Outcome};
 use crate::answer::Answer;
 use crate::check::{self, OPERATIONS};
 use crate::faults::{Fault, Mode};
+use crate::progress::{Progress, Verdict};
 use crate::settings::Settings;
 
 /// What the API remembers.
@@ -33,33 +35,8 @@ struct Registered {
     total: u64,
     content: [u8; 32],
     number: usize,
-    at: Instant,
     at_ms: i64,
-    verdict: Verdict,
-}
-
-#[derive(Debug)]
-enum Verdict {
-    Open,
-    Done,
-    Failed(String),
-}
-
-/// What registering came to.
-#[derive(Debug)]
-pub(crate) struct Outcome {
-    pub(crate) answer: Answer,
-    /// The registration to count, unless there is none.
-    pub(crate) accepted: Option<Accepted>,
-}
-
-/// A registration the ledger has to count.
-#[derive(Debug)]
-pub(crate) struct Accepted {
-    pub(crate) uuid: Uuid,
-    pub(crate) reference: String,
-    pub(crate) external_id: String,
-    pub(crate) total: u64,
+    progress: Progress,
 }
 
 impl Fiscal {
@@ -70,7 +47,7 @@ impl Fiscal {
     }
 
     /// A new token.
-    pub(crate) fn token(&mut self, settings: Settings, at_ms: i64) -> Answer {
+    pub(crate) fn token(&mut self, settings: &Settings, at_ms: i64) -> Answer {
         let token = Uuid::new_v4().simple().to_string();
         let answer = json!({
             "token": token,
@@ -83,7 +60,7 @@ impl Fiscal {
     }
 
     /// Is the token one that was given and is still good?
-    pub(crate) fn knows(&self, token: Option<&str>, settings: Settings) -> bool {
+    pub(crate) fn knows(&self, token: Option<&str>, settings: &Settings) -> bool {
         let given = token.and_then(|token| self.tokens.get(token));
         given.is_some_and(|at| at.elapsed() < Duration::from_secs(settings.token_ttl_s))
     }
@@ -94,13 +71,10 @@ impl Fiscal {
         group: &str,
         operation: &str,
         body: &[u8],
-        settings: Settings,
+        settings: &Settings,
         at_ms: i64,
     ) -> Outcome {
-        let refused = |code, text: &str| {
-            let answer = Answer::error(StatusCode::BAD_REQUEST, code, "data", text);
-            Outcome { answer, accepted: None }
-        };
+        let refused = |code, text: &str| Outcome::refused(Answer::error(StatusCode::BAD_REQUEST, code, "data", text));
         if !OPERATIONS.contains(&operation) {
             return refused(31, &format!("no such operation: {operation}"));
         }
@@ -126,10 +100,7 @@ impl Fiscal {
             }
             let text = format!("a receipt with external_id {external_id} exists");
             let error = json!({"code": 33, "text": text, "type": "system"});
-            return Outcome {
-                answer: waiting(uuid, &error, at_ms),
-                accepted: None,
-            };
+            return Outcome::refused(waiting(uuid, &error, at_ms));
         }
         let uuid = Uuid::new_v4();
         let registered = Registered {
@@ -140,9 +111,8 @@ impl Fiscal {
             total: receipt.total,
             content,
             number: self.by_uuid.len() + 1,
-            at: Instant::now(),
             at_ms,
-            verdict: Verdict::Open,
+            progress: Progress::begin(),
         };
         self.by_uuid.insert(uuid, registered);
         self.by_id
@@ -153,6 +123,8 @@ impl Fiscal {
             uuid,
             reference,
             external_id,
+            group: group.to_owned(),
+            operation: operation.to_owned(),
             total: receipt.total,
         };
         Outcome {
@@ -165,7 +137,7 @@ impl Fiscal {
     pub(crate) fn report(
         &mut self,
         (group, uuid): (&str, &str),
-        settings: Settings,
+        settings: &Settings,
         fault: Option<&Fault>,
     ) -> (Answer, Option<(String, Uuid)>) {
         let found = Uuid::try_parse(uuid)
@@ -174,25 +146,18 @@ impl Fiscal {
         let Some((uuid, registered)) = found.filter(|(_, known)| known.is_visible(group, fault)) else {
             return (not_found(), None);
         };
-        let mode = fault.map(|fault| fault.mode);
-        let mut failed = None;
-        if matches!(registered.verdict, Verdict::Open) && registered.is_due(settings) && mode != Some(Mode::Stuck) {
-            registered.verdict = match fault {
-                Some(fault) if fault.mode == Mode::Fail => {
-                    failed = Some((registered.reference.clone(), uuid));
-                    Verdict::Failed(fault.error_type().to_owned())
-                }
-                _ => Verdict::Done,
-            };
-        }
-        let stuck = mode == Some(Mode::Stuck);
+        let failed = registered
+            .progress
+            .ask(settings.done_after(), fault)
+            .then(|| (registered.reference.clone(), uuid));
+        let stuck = fault.is_some_and(|fault| fault.mode == Mode::Stuck);
         (Answer::ok(&registered.report(&uuid, stuck)), failed)
     }
 
     /// `GET …/document/{uuid}`, which is there once the registration is done.
-    pub(crate) fn document(&self, group: &str, uuid: &str, settings: Settings, fault: Option<&Fault>) -> Answer {
+    pub(crate) fn document(&self, group: &str, uuid: &str, settings: &Settings, fault: Option<&Fault>) -> Answer {
         let found = Uuid::try_parse(uuid).ok().and_then(|uuid| self.by_uuid.get(&uuid));
-        match found.filter(|known| known.is_visible(group, fault) && known.is_done(settings)) {
+        match found.filter(|known| known.is_visible(group, fault) && known.progress.is_done(settings.done_after())) {
             Some(known) => Answer::ok(&json!({
                 "uuid": uuid,
                 "external_id": known.external_id,
@@ -205,14 +170,14 @@ impl Fiscal {
     }
 
     /// `GET …/by-id/{external_id}`
-    pub(crate) fn look_up(&self, group: &str, external_id: &str, settings: Settings, fault: Option<&Fault>) -> Answer {
+    pub(crate) fn look_up(&self, group: &str, external_id: &str, settings: &Settings, fault: Option<&Fault>) -> Answer {
         let uuid = self.by_id.get(group).and_then(|ids| ids.get(external_id));
         let found = uuid.and_then(|uuid| Some((uuid, self.by_uuid.get(uuid)?)));
         match found.filter(|(_, known)| known.is_visible(group, fault)) {
             Some((uuid, known)) => {
-                let status = match known.verdict {
+                let status = match known.progress.verdict() {
                     Verdict::Failed(_) => "fail",
-                    _ if known.is_done(settings) => "done",
+                    _ if known.progress.is_done(settings.done_after()) => "done",
                     _ => "wait",
                 };
                 Answer::ok(&json!({
@@ -245,24 +210,11 @@ impl Fiscal {
 
 impl Registered {
     fn is_visible(&self, group: &str, fault: Option<&Fault>) -> bool {
-        let lag = fault.filter(|fault| fault.mode == Mode::Lag).map(Fault::latency);
-        self.group == group && lag.is_none_or(|lag| self.at.elapsed() >= lag)
-    }
-
-    fn is_due(&self, settings: Settings) -> bool {
-        self.at.elapsed() >= Duration::from_millis(settings.done_after_ms)
-    }
-
-    fn is_done(&self, settings: Settings) -> bool {
-        match self.verdict {
-            Verdict::Open => self.is_due(settings),
-            Verdict::Done => true,
-            Verdict::Failed(_) => false,
-        }
+        self.group == group && self.progress.is_visible(fault)
     }
 
     fn report(&self, uuid: &Uuid, stuck: bool) -> Value {
-        let (status, error, payload) = match &self.verdict {
+        let (status, error, payload) = match self.progress.verdict() {
             Verdict::Failed(kind) => {
                 let error = json!({"code": 1, "text": "the cash register could not process it", "type": kind});
                 ("fail", error, Value::Null)

@@ -23,6 +23,7 @@ pub(crate) struct Ledger {
     pub(crate) registrations: u64,
     pub(crate) failed: u64,
     pub(crate) by_operation: BTreeMap<String, u64>,
+    /// Registered more than once at one API.
     pub(crate) twice: BTreeSet<Arc<str>>,
     agents: HashSet<Arc<str>>,
 }
@@ -54,6 +55,8 @@ pub(crate) struct Call {
 /// One accepted registration.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Registration {
+    /// Which API accepted it.
+    pub(crate) api: &'static str,
     pub(crate) uuid: Uuid,
     pub(crate) external_id: String,
     pub(crate) group: String,
@@ -215,12 +218,11 @@ impl Ledger {
     }
 
     fn count(&mut self, reference: &str, entry: usize) {
-        let standing = self.entries[entry]
-            .registrations
-            .iter()
-            .filter(|known| !known.failed)
-            .count();
-        if standing > 1 {
+        let mut standing: BTreeMap<&str, usize> = BTreeMap::new();
+        for known in self.entries[entry].registrations.iter().filter(|known| !known.failed) {
+            *standing.entry(known.api).or_default() += 1;
+        }
+        if standing.values().any(|count| *count > 1) {
             self.twice.insert(reference.into());
         } else {
             self.twice.remove(reference);

@@ -41,6 +41,19 @@ pub(crate) fn line_sum(price: u64, quantity: &str) -> Option<u64> {
     u64::try_from(half_up(product, 1_000_000)).ok()
 }
 
+/// A decimal with at most two places, in hundredths: kopecks of roubles.
+pub(crate) fn hundredths(amount: &str) -> Option<u64> {
+    let millionths = millionths(amount)?;
+    (millionths % 10_000 == 0)
+        .then(|| u64::try_from(millionths / 10_000).ok())
+        .flatten()
+}
+
+/// Hundredths as a decimal.
+pub(crate) fn decimal(hundredths: u64) -> String {
+    format!("{}.{:02}", hundredths / 100, hundredths % 100)
+}
+
 /// Is it a taxpayer's number: 10 or 12 digits, the last one or two of which check the others?
 pub(crate) fn is_inn(text: &str) -> bool {
     const WEIGHTS: [u32; 11] = [3, 7, 2, 4, 10, 3, 5, 9, 4, 6, 8];
@@ -100,6 +113,17 @@ mod tests {
         assert_eq!(line_sum(333, "3.000000"), Some(999));
         for quantity in ["", "0", "0.0", "-1", "1.", ".5", "1e3", "0.0000001", "+1", "1 "] {
             assert_eq!(line_sum(1, quantity), None, "{quantity:?}");
+        }
+    }
+
+    #[test]
+    fn roubles_are_decimals() {
+        for (text, kopecks) in [("123.45", 12_345), ("7", 700), ("0.5", 50), ("12.0", 1200)] {
+            assert_eq!(hundredths(text), Some(kopecks));
+            assert_eq!(hundredths(&decimal(kopecks)), Some(kopecks));
+        }
+        for text in ["1.005", "1e2", "-1", "\"1\"", ""] {
+            assert_eq!(hundredths(text), None, "{text}");
         }
     }
 

@@ -19,7 +19,29 @@ pub(crate) enum Route {
     Report { group: String, uuid: String },
     FiscalDocument { group: String, uuid: String },
     Lookup { group: String, external_id: String },
+    OrangeRegister,
+    OrangeStatus { inn: String, id: String },
     Unknown,
+}
+
+/// An external API as a whole: faults may be aimed at it, and it has limits of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Api {
+    Fiscal,
+    Orange,
+}
+
+impl Api {
+    /// All of them.
+    pub(crate) const ALL: [Self; 2] = [Self::Fiscal, Self::Orange];
+
+    /// The name in the table of faults, of which its targets' names are longer ones.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Fiscal => "fiscal",
+            Self::Orange => "orange",
+        }
+    }
 }
 
 /// What the ledger counts by and faults are aimed at.
@@ -36,12 +58,14 @@ pub(crate) enum Target {
     Report,
     Document,
     Lookup,
+    OrangeRegister,
+    OrangeStatus,
     Other,
 }
 
 impl Target {
     /// All of them, in the order of their declaration.
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Validation,
         Self::Catalog,
         Self::Sellers,
@@ -53,6 +77,8 @@ impl Target {
         Self::Report,
         Self::Document,
         Self::Lookup,
+        Self::OrangeRegister,
+        Self::OrangeStatus,
         Self::Other,
     ];
 
@@ -70,21 +96,24 @@ impl Target {
             Self::Report => "fiscal.report",
             Self::Document => "fiscal.document",
             Self::Lookup => "fiscal.lookup",
+            Self::OrangeRegister => "orange.register",
+            Self::OrangeStatus => "orange.status",
             Self::Other => "other",
         }
     }
 
-    /// Is it a part of the fiscal API?
-    pub(crate) fn is_fiscal(self) -> bool {
-        matches!(
-            self,
-            Self::Token | Self::Register | Self::Report | Self::Document | Self::Lookup
-        )
+    /// The external API that it is a part of.
+    pub(crate) fn api(self) -> Option<Api> {
+        match self {
+            Self::Token | Self::Register | Self::Report | Self::Document | Self::Lookup => Some(Api::Fiscal),
+            Self::OrangeRegister | Self::OrangeStatus => Some(Api::Orange),
+            _ => None,
+        }
     }
 
-    /// Is it a fiscal call that needs a token and counts towards limits? Fetching a token is not.
-    pub(crate) fn is_limited(self) -> bool {
-        self.is_fiscal() && self != Self::Token
+    /// The API whose limit its calls count towards. Fetching a token does not count.
+    pub(crate) fn limited(self) -> Option<Api> {
+        self.api().filter(|_| self != Self::Token)
     }
 }
 
@@ -105,6 +134,7 @@ impl Route {
             ("PUT", "numbers") => Some(Self::Number { key: id("numbers/")? }),
             ("PUT", "documents") => Some(Self::Document { key: id("documents/")? }),
             (_, "fiscal") => Self::find_fiscal(method, rest.strip_prefix("v4/")?),
+            (_, "orange") => Self::find_orange(method, rest.strip_prefix("api/v2/documents/")?),
             _ => None,
         }
     }
@@ -141,6 +171,17 @@ impl Route {
         }
     }
 
+    fn find_orange(method: &Method, rest: &str) -> Option<Self> {
+        if rest.is_empty() {
+            return (method == Method::POST).then_some(Self::OrangeRegister);
+        }
+        let (inn, id) = rest.split_once("/status/")?;
+        (method == Method::GET).then_some(Self::OrangeStatus {
+            inn: decode(inn)?,
+            id: decode(id)?,
+        })
+    }
+
     /// What the request is aimed at.
     pub(crate) fn target(&self) -> Target {
         match self {
@@ -155,6 +196,8 @@ impl Route {
             Self::Report { .. } => Target::Report,
             Self::FiscalDocument { .. } => Target::Document,
             Self::Lookup { .. } => Target::Lookup,
+            Self::OrangeRegister => Target::OrangeRegister,
+            Self::OrangeStatus { .. } => Target::OrangeStatus,
             Self::Unknown => Target::Other,
         }
     }

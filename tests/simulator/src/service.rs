@@ -13,14 +13,16 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::Deserialize;
 
+use crate::accepted::Outcome;
 use crate::answer::Answer;
 use crate::app::{Simulator, State as Shared, lock, unix_ms};
 use crate::connection::Connection;
 use crate::faults::{Fault, Mode};
-use crate::fiscal::{Accepted, Outcome};
 use crate::internal;
-use crate::ledger::{Call, CallId, Registration};
-use crate::route::Route;
+use crate::ledger::{Call, CallId};
+use crate::orange::{self, Proof};
+use crate::route::{Api, Route};
+use crate::settings::Settings;
 
 /// The longest body that is read.
 const MAX_BODY: usize = 1 << 20;
@@ -31,6 +33,10 @@ struct Job {
     query: String,
     body: Bytes,
     token: Option<String>,
+    /// `X-Signature`.
+    signature: Option<String>,
+    /// The client showed a certificate.
+    certified: bool,
     /// Seconds until there is room again, if the limit is exceeded.
     over_limit: Option<u64>,
     call: Call,
@@ -48,7 +54,7 @@ pub(crate) async fn handle(State(simulator): State<Simulator>, request: Request)
     let route = Route::parse(&parts.method, parts.uri.path());
     let call = describe(&route, &parts, connection);
     let id = lock(&shared.ledger).arrived(call.clone());
-    if let Some(answer) = respond(shared, route, &parts, body, call, id).await {
+    if let Some(answer) = respond(shared, route, &parts, body, call, id, connection).await {
         lock(&shared.ledger).answered(id, answer.status.as_u16());
         return answer.into_response();
     }
@@ -66,10 +72,17 @@ async fn respond(
     body: Body,
     call: Call,
     id: CallId,
+    connection: Option<&Connection>,
 ) -> Option<Answer> {
     let (target, now) = (call.target, Instant::now());
-    let limit = lock(&shared.settings).limit.filter(|_| target.is_limited());
-    let over_limit = limit.and_then(|limit| lock(&shared.limiter).admit(Some(limit), now).err());
+    let over_limit = target.limited().and_then(|api| {
+        let limit = lock(&shared.settings).limit(api)?;
+        lock(&shared.limiters)
+            .entry(api)
+            .or_default()
+            .admit(Some(limit), now)
+            .err()
+    });
     let key = call.idempotency_key.as_deref().unwrap_or(&call.path);
     let fault = lock(&shared.faults).pick(target, key, now);
     let mode = fault.as_ref().map(|fault| fault.mode);
@@ -97,6 +110,12 @@ async fn respond(
         query,
         body,
         token: token(&parts.headers),
+        signature: parts
+            .headers
+            .get("x-signature")
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned),
+        certified: connection.is_some_and(Connection::is_certified),
         over_limit,
         call,
         fault: fault.clone(),
@@ -138,28 +157,16 @@ async fn strike(shared: &Arc<Shared>, job: Job, fault: &Fault) -> Option<Answer>
                 Bytes::from_static(b"<html>\xff\xfe{\"uuid\":"),
             ))
         }
-        Mode::Stuck | Mode::Lag | Mode::Fail => Some(job.work(shared)),
+        Mode::Stuck | Mode::Lag | Mode::Fail | Mode::Expire => Some(job.work(shared)),
     }
 }
 
 impl Job {
     /// Does what was asked for.
     fn work(self, shared: &Shared) -> Answer {
-        if let Some(seconds) = self.over_limit {
-            let answer = Answer::error(StatusCode::TOO_MANY_REQUESTS, 429, "system", "too many requests");
-            return answer.retry_after(Some(HeaderValue::from(seconds)));
-        }
-        let settings = *lock(&shared.settings);
-        if settings.auth
-            && self.call.target.is_limited()
-            && !lock(&shared.fiscal).knows(self.token.as_deref(), settings)
-        {
-            return Answer::error(
-                StatusCode::UNAUTHORIZED,
-                11,
-                "system",
-                "the token is missing, unknown or expired",
-            );
+        let settings = lock(&shared.settings).clone();
+        if let Some(refusal) = self.refused(shared, &settings) {
+            return refusal;
         }
         let fault = self.fault.as_deref();
         match &self.route {
@@ -169,51 +176,71 @@ impl Job {
             Route::Tax => internal::tax(&self.body),
             Route::Number { key } => lock(&shared.internal).number(key.clone()),
             Route::Document { key } => internal::document(key),
-            Route::Token => lock(&shared.fiscal).token(settings, unix_ms()),
-            Route::Register { group, operation } => self.register(shared, group, operation),
+            Route::Token => lock(&shared.fiscal).token(&settings, unix_ms()),
+            Route::Register { group, operation } => {
+                let at = unix_ms();
+                let mut fiscal = lock(&shared.fiscal);
+                let outcome = fiscal.register(group, operation, &self.body, &settings, at);
+                self.record(shared, Api::Fiscal, outcome, at)
+            }
             Route::Report { group, uuid } => {
                 let mut fiscal = lock(&shared.fiscal);
-                let (answer, failed) = fiscal.report((group, uuid), settings, fault);
+                let (answer, failed) = fiscal.report((group, uuid), &settings, fault);
                 if let Some((reference, uuid)) = failed {
                     lock(&shared.ledger).failed(&reference, uuid);
                 }
                 answer
             }
-            Route::FiscalDocument { group, uuid } => lock(&shared.fiscal).document(group, uuid, settings, fault),
-            Route::Lookup { group, external_id } => lock(&shared.fiscal).look_up(group, external_id, settings, fault),
+            Route::FiscalDocument { group, uuid } => lock(&shared.fiscal).document(group, uuid, &settings, fault),
+            Route::Lookup { group, external_id } => lock(&shared.fiscal).look_up(group, external_id, &settings, fault),
+            Route::OrangeRegister => {
+                let proof = Proof {
+                    signature: self.signature.as_deref(),
+                    key: settings.orange.signature_key.as_ref(),
+                };
+                let at = unix_ms();
+                let mut orange = lock(&shared.orange);
+                let outcome = orange.register(&self.body, proof, at);
+                self.record(shared, Api::Orange, outcome, at)
+            }
+            Route::OrangeStatus { inn, id } => {
+                let mut orange = lock(&shared.orange);
+                let (answer, failed) = orange.status((inn, id), settings.done_after(), fault);
+                if let Some((reference, uuid)) = failed {
+                    lock(&shared.ledger).failed(&reference, uuid);
+                }
+                answer
+            }
             Route::Unknown => Answer::error(StatusCode::NOT_FOUND, 40, "system", "no such method and path"),
         }
     }
 
-    fn register(&self, shared: &Shared, group: &str, operation: &str) -> Answer {
-        let (settings, at) = (*lock(&shared.settings), unix_ms());
-        // Held until the ledger knows too, so that no report comes between the two.
-        let mut fiscal = lock(&shared.fiscal);
-        let Outcome { answer, accepted } = fiscal.register(group, operation, &self.body, settings, at);
-        if let Some(Accepted {
-            uuid,
-            reference,
-            external_id,
-            total,
-        }) = accepted
-        {
-            let call = self.call.clone();
-            let registration = Registration {
-                uuid,
-                external_id,
-                group: group.to_owned(),
-                operation: operation.to_owned(),
-                total,
-                at,
-                traceparent: call.traceparent,
-                idempotency_key: call.idempotency_key,
-                user_agent: call.user_agent,
-                peer: call.peer,
-                failed: false,
-            };
+    /// What every call of an API is refused for, before anything is done.
+    fn refused(&self, shared: &Shared, settings: &Settings) -> Option<Answer> {
+        let api = self.call.target.limited()?;
+        match (api, self.over_limit) {
+            (Api::Fiscal, Some(seconds)) => {
+                let answer = Answer::error(StatusCode::TOO_MANY_REQUESTS, 429, "system", "too many requests");
+                Some(answer.retry_after(Some(HeaderValue::from(seconds))))
+            }
+            (Api::Orange, Some(seconds)) => Some(orange::full(seconds)),
+            (Api::Fiscal, None) => {
+                let known = !settings.auth || lock(&shared.fiscal).knows(self.token.as_deref(), settings);
+                let text = "the token is missing, unknown or expired";
+                (!known).then(|| Answer::error(StatusCode::UNAUTHORIZED, 11, "system", text))
+            }
+            (Api::Orange, None) => (settings.orange.certificate && !self.certified).then(orange::stranger),
+        }
+    }
+
+    /// Tells the ledger what an API accepted, while the API is still held: no report may come between the two.
+    fn record(&self, shared: &Shared, api: Api, outcome: Outcome, at: i64) -> Answer {
+        if let Some(accepted) = outcome.accepted {
+            let reference = accepted.reference.clone();
+            let registration = accepted.by(api.name(), &self.call, at);
             lock(&shared.ledger).registered(&reference, registration);
         }
-        answer
+        outcome.answer
     }
 }
 
@@ -243,10 +270,13 @@ fn reference(shared: &Shared, route: &Route, body: &[u8]) -> Option<String> {
     }
     match route {
         Route::Token => None,
-        Route::Register { .. } => Some(serde_json::from_slice::<Body>(body).ok()?.reference.into_owned()),
+        Route::Register { .. } | Route::OrangeRegister => {
+            Some(serde_json::from_slice::<Body>(body).ok()?.reference.into_owned())
+        }
         Route::Report { uuid, .. } | Route::FiscalDocument { uuid, .. } => {
             lock(&shared.fiscal).reference_of_uuid(uuid).map(str::to_owned)
         }
+        Route::OrangeStatus { inn, id } => lock(&shared.orange).reference(inn, id).map(str::to_owned),
         Route::Lookup { group, external_id } => lock(&shared.fiscal)
             .reference_of_id(group, external_id)
             .map(str::to_owned),

@@ -1,17 +1,20 @@
-//! How the fiscal API behaves when nothing is broken, and its rate limit.
+//! How the external APIs behave when nothing is broken, and their rate limits.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::orange::PublicKey;
+use crate::route::Api;
+
 /// The table of `PUT /settings`; what is absent takes its default.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Settings {
     /// Is an external id remembered? If not, every accepted registration registers again.
     pub(crate) idempotent: bool,
-    /// How long a registration stays `wait`.
+    /// How long a registration stays `wait`, at either API.
     pub(crate) done_after_ms: u64,
     /// Is a token needed?
     pub(crate) auth: bool,
@@ -19,6 +22,20 @@ pub(crate) struct Settings {
     pub(crate) token_ttl_s: u64,
     /// Above it the answer is 429.
     pub(crate) limit: Option<Limit>,
+    /// The second API's own.
+    pub(crate) orange: Orange,
+}
+
+/// How the second API behaves.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Orange {
+    /// `X-Signature` is checked with it; absent: not at all.
+    pub(crate) signature_key: Option<PublicKey>,
+    /// Is a client certificate needed?
+    pub(crate) certificate: bool,
+    /// Above it the queue is full.
+    limit: Option<Limit>,
 }
 
 /// At most `rate` calls in any window of `per_s` seconds.
@@ -37,6 +54,7 @@ impl Default for Settings {
             auth: false,
             token_ttl_s: 86_400,
             limit: None,
+            orange: Orange::default(),
         }
     }
 }
@@ -44,11 +62,27 @@ impl Default for Settings {
 impl Settings {
     /// What is wrong with them, if anything.
     pub(crate) fn mistake(&self) -> Option<&'static str> {
-        match self.limit {
-            Some(Limit { rate: 0, .. }) => Some("limit.rate: at least 1"),
-            Some(Limit { per_s: 0, .. }) => Some("limit.per_s: at least 1"),
-            _ => None,
+        [self.limit, self.orange.limit]
+            .into_iter()
+            .flatten()
+            .find_map(|limit| match limit {
+                Limit { rate: 0, .. } => Some("limit.rate: at least 1"),
+                Limit { per_s: 0, .. } => Some("limit.per_s: at least 1"),
+                Limit { .. } => None,
+            })
+    }
+
+    /// The limit of an API's calls.
+    pub(crate) fn limit(&self, api: Api) -> Option<Limit> {
+        match api {
+            Api::Fiscal => self.limit,
+            Api::Orange => self.orange.limit,
         }
+    }
+
+    /// How long a registration stays `wait`.
+    pub(crate) fn done_after(&self) -> Duration {
+        Duration::from_millis(self.done_after_ms)
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::ledger::Ledger;
+use crate::route::Api;
 
 /// How many references that were registered more than once are named.
 const NAMED: usize = 20;
@@ -38,7 +39,12 @@ impl Summary {
             .map(|(target, n)| (target.name(), *n))
             .collect();
         calls.insert("total", ledger.per_target.values().sum());
-        let limited = || ledger.calls.iter().filter(|call| call.target.is_limited());
+        let limited = || {
+            ledger
+                .calls
+                .iter()
+                .filter(|call| call.target.limited() == Some(Api::Fiscal))
+        };
         let instants = Instants {
             arrived: limited().map(|call| call.at).collect(),
             sent: limited().filter_map(|call| call.sent_at).collect(),

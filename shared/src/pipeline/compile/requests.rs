@@ -113,6 +113,7 @@ pub(super) fn request(stage: &str, name: &str, table: &Table, context: &mut Cont
         rules,
         variables: context.variables.clone(),
         success_registers: false,
+        reissues_apart: false,
         asks_results: mentions_results(table, context.source),
     })
 }

@@ -4,6 +4,7 @@
 
 mod broker_and_database;
 mod closed;
+mod destinations;
 mod everything_is_registered;
 mod faults;
 mod instances;
@@ -11,6 +12,7 @@ mod intake;
 mod kills;
 mod limits;
 mod messages;
+mod other_contract;
 mod outcomes;
 mod poison;
 mod refunds;

@@ -2,6 +2,7 @@
 
 mod faults;
 mod filter;
+mod orange;
 mod registering;
 mod services;
 
