@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::read::Mistake;
-use super::{Limits, Secret, duration};
+use super::{Limits, Secret, TokenSource, duration};
 
 /// `[service.<name>]`
 #[derive(Debug, Clone, Deserialize)]
@@ -69,6 +69,9 @@ pub struct Destination {
     /// Added to every request; treated as secrets.
     #[serde(default)]
     pub headers: BTreeMap<String, Secret>,
+    /// `[destination.<name>.token]`: read as a section of its own. Absent: no token is fetched.
+    #[serde(skip)]
+    pub token: Option<TokenSource>,
 }
 
 impl Destination {
