@@ -5,7 +5,7 @@
 //! afterwards. Instants are the database's `now()`, delays are passed as durations.
 //!
 //! Modules follow the flow: [`accept`], [`claim`], [`step`], [`relay`], [`heal`], [`operate`], [`read`]; beside
-//! it stand the destinations' rows: [`destinations`].
+//! it stand the destinations' rows, [`destinations`], and their [`tokens`].
 
 pub mod accept;
 mod calls;
@@ -22,6 +22,7 @@ pub mod pipelines;
 pub mod read;
 pub mod relay;
 pub mod step;
+pub mod tokens;
 
 pub use error::StoreError;
 

@@ -5,6 +5,7 @@ mod destinations;
 mod group;
 mod healing;
 mod records;
+mod tokens;
 mod transitions;
 
 use std::time::Duration;
