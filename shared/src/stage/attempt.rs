@@ -151,7 +151,7 @@ async fn requests(
             }
         } else {
             let made = call(attempt, work, stage, request, subject, None, *standing).await?;
-            calls.extend(made.call);
+            calls.extend(made.calls);
             *standing = made.standing;
             match made.verdict {
                 Verdict::Success { value, .. } => value,
@@ -200,7 +200,7 @@ async fn each(
     for made in made {
         match made {
             Ok(made) => {
-                calls.extend(made.call);
+                calls.extend(made.calls);
                 standing.registered |= made.standing.registered;
                 match made.verdict {
                     Verdict::Success { value, .. } => values.push(value),

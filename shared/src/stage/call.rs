@@ -7,7 +7,9 @@ use tracing::{Instrument, info_span};
 use uuid::Uuid;
 
 use super::attempt::{Attempt, key};
-use super::endpoint::{Endpoint, Seen};
+use super::credentials::Token;
+use super::endpoint::Endpoint;
+use super::repeats::{Asked, Sent, repeated};
 use super::sends::{Prepared, prepare};
 use crate::pipeline::{Effect, Exchange, Rendered, Request, Stage, Subject, To, Verdict, constrain};
 use crate::store::StoreError;
@@ -31,8 +33,8 @@ pub enum Unmade {
 /// What a call came to.
 pub(super) struct Made {
     pub verdict: Verdict,
-    /// Its row; `None` when no call was needed, or possible.
-    pub call: Option<Call>,
+    /// Its row, and those of its repeats; none when no call was needed, or possible.
+    pub calls: Vec<Call>,
     pub standing: Standing,
 }
 
@@ -48,7 +50,7 @@ pub(super) async fn call(
 ) -> Result<Made, Unmade> {
     let unsent = |verdict: Verdict| Made {
         verdict,
-        call: None,
+        calls: Vec::new(),
         standing,
     };
     let call_id = key(work, stage, request, item.map(|(n, _)| n));
@@ -64,7 +66,7 @@ pub(super) async fn call(
                 let standing = after(&verdict, request.effect, standing);
                 return Ok(Made {
                     verdict,
-                    call: None,
+                    calls: Vec::new(),
                     standing,
                 });
             }
@@ -84,26 +86,19 @@ pub(super) async fn call(
         }
     };
 
-    let Ok(permit) = attempt.admission.admit(endpoint).await else {
-        return Err(Unmade::Shut);
+    let asked = Asked {
+        attempt,
+        work,
+        stage,
+        request,
+        subject,
+        item,
+        endpoint,
+        call_id: &call_id,
+        rendered: &rendered,
     };
-    if !attempt.heart.may_send(work.hold.owner) {
-        return Err(Unmade::Fenced);
-    }
-    let mut row = row(work, stage, request, call_id);
-    let begun = Instant::now();
-    let exchange = send(attempt, endpoint, &rendered, request, &mut row).await;
-    drop(permit);
-
-    let verdict = request.judge(subject, &row.call_id, item, &exchange);
-    attempt.admission.saw(&Seen {
-        receipt: work.hold.id,
-        begun,
-        exchange: &exchange,
-        verdict: &verdict,
-    });
+    let Sent { verdict, calls } = repeated(&asked).await?;
     let undeclared = u32::try_from(work.counters.undeclared).unwrap_or_default();
-    complete(&mut row, endpoint, &exchange, &verdict);
     let verdict = constrain(
         verdict,
         request.effect,
@@ -114,7 +109,7 @@ pub(super) async fn call(
     Ok(Made {
         standing: after(&verdict, request.effect, standing),
         verdict,
-        call: Some(row),
+        calls,
     })
 }
 
@@ -140,7 +135,7 @@ fn after(verdict: &Verdict, effect: Effect, standing: Standing) -> Standing {
 }
 
 /// The row of a call that is about to be made.
-fn row(work: &Work, stage: &Stage, request: &Request, call_id: String) -> Call {
+pub(super) fn row(work: &Work, stage: &Stage, request: &Request, call_id: String) -> Call {
     Call {
         id: Uuid::now_v7(),
         stage: stage.name.clone(),
@@ -159,10 +154,11 @@ fn row(work: &Work, stage: &Stage, request: &Request, call_id: String) -> Call {
     }
 }
 
-async fn send(
+pub(super) async fn send(
     attempt: &Attempt<'_>,
     endpoint: &Endpoint,
     rendered: &Rendered,
+    token: Option<&Token>,
     request: &Request,
     row: &mut Call,
 ) -> Exchange {
@@ -178,7 +174,7 @@ async fn send(
     let begun = Instant::now();
     let exchange = attempt
         .endpoints
-        .call(endpoint, rendered, &row.call_id, &trace, request.timeout)
+        .call(endpoint, rendered, token, &row.call_id, &trace, request.timeout)
         .instrument(span.clone())
         .await;
     row.duration = begun.elapsed();
@@ -196,7 +192,7 @@ async fn send(
 }
 
 /// The rest of the row, and the metrics.
-fn complete(row: &mut Call, endpoint: &Endpoint, exchange: &Exchange, verdict: &Verdict) {
+pub(super) fn complete(row: &mut Call, endpoint: &Endpoint, exchange: &Exchange, verdict: &Verdict) {
     let (status, error) = match exchange {
         Exchange::Answered { status, complete, .. } => {
             (Some(*status), (!complete).then(|| "the body broke off".to_owned()))

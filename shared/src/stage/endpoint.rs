@@ -11,6 +11,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
+use super::credentials::{Credentials, Token};
 use super::exchange::{Base, Client};
 use crate::configuration::{Configuration, Secret};
 use crate::pipeline::{Exchange, Rendered, To, Verdict};
@@ -29,6 +30,7 @@ pub struct Endpoint {
     timeout: Duration,
     headers: HeaderMap,
     concurrency: Arc<Semaphore>,
+    credentials: Option<Credentials>,
 }
 
 /// Every endpoint of the configuration and the client that calls them.
@@ -66,6 +68,8 @@ pub struct Seen<'a> {
     pub exchange: &'a Exchange,
     /// What it came to.
     pub verdict: &'a Verdict,
+    /// The destination refused a token that is as new as can be, and that no call was answered well with.
+    pub refused: bool,
 }
 
 /// The admission of internal services: so many requests at once.
@@ -109,10 +113,12 @@ impl Endpoints {
             let place = format!("destination.{name}");
             let headers = headers(&place, &api.headers)?;
             let base = base(&place, &api.url)?;
-            destinations.insert(
-                name.clone(),
-                Endpoint::new(name, base, api.timeout, headers, api.concurrency),
-            );
+            let mut endpoint = Endpoint::new(name, base, api.timeout, headers, api.concurrency);
+            if let (Some(source), Some(key)) = (&api.token, &configuration.secrets.key) {
+                let credentials = Credentials::new(name, source, key);
+                endpoint.credentials = Some(credentials.map_err(|error| Error(format!("{place}.token: {error}")))?);
+            }
+            destinations.insert(name.clone(), endpoint);
         }
         Ok(Self {
             client,
@@ -131,11 +137,12 @@ impl Endpoints {
         }
     }
 
-    /// Makes one call. It ends within the endpoint's timeout.
+    /// Makes one call, with the token if there is one. It ends within the endpoint's timeout.
     pub async fn call(
         &self,
         endpoint: &Endpoint,
         request: &Rendered,
+        token: Option<&Token>,
         call_id: &str,
         trace: &TraceContext,
         timeout: Option<Duration>,
@@ -145,6 +152,10 @@ impl Endpoints {
             return Exchange::NotSent {
                 error: error.to_string(),
             };
+        }
+        if let (Some(credentials), Some(token)) = (&endpoint.credentials, token) {
+            let (name, value) = credentials.header(token);
+            headers.insert(name, value);
         }
         let body = request.body.clone().map(Bytes::from).unwrap_or_default();
         let target = (&request.method, request.path_and_query.as_str());
@@ -194,7 +205,20 @@ impl Endpoint {
             timeout,
             headers,
             concurrency: Arc::new(Semaphore::new(concurrency.max(1))),
+            credentials: None,
         }
+    }
+
+    /// Its credentials, if it is a destination that gives out tokens.
+    #[must_use]
+    pub fn credentials(&self) -> Option<&Credentials> {
+        self.credentials.as_ref()
+    }
+
+    /// How long one call may take, where its request says nothing else.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        self.timeout
     }
 }
 

@@ -3,9 +3,11 @@
 
 pub mod attempt;
 mod call;
+pub mod credentials;
 pub mod endpoint;
 mod exchange;
 pub mod next;
+mod repeats;
 pub mod sends;
 pub mod versions;
 
