@@ -156,6 +156,20 @@ create table destinations (
     constraint closed check (num_nonnulls(closed_at, closed_for, probe_at) in (0, 3))
 ) with (fillfactor = 50);
 
+-- The token of a destination that has one, sealed: one for all dispatchers. Who holds the lease alone may replace this version.
+create table tokens (
+    destination text primary key,
+    version     bigint not null default 0,      -- rises with each token; 0: none yet
+    sealed      bytea,
+    fetched_at  timestamptz,
+    expires_at  timestamptz,
+    holder      uuid,                           -- the instance that fetches the next one
+    shut_until  timestamptz,                    -- nobody else does before: its lease, or the pause after a failure
+    failures    bigint not null default 0,      -- rises with each: who waits for a token learns that there will be none
+    failed_for  text,                           -- why the last one was, until one succeeds
+    constraint fetched check (num_nonnulls(sealed, fetched_at, expires_at) = case when version = 0 then 0 else 3 end)
+);
+
 create table horizon_taken (
     destination text not null,
     instance    uuid not null,

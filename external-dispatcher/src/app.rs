@@ -28,6 +28,7 @@ use crate::consumer::{self, Reading};
 use crate::dispatch::Dispatcher;
 use crate::gate::Gate;
 use crate::health::Health;
+use crate::renewal;
 
 /// Runs a dispatcher until `stop`.
 ///
@@ -104,6 +105,7 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
             stop: stop.clone(),
         });
         tokio::spawn(canary::run(Arc::clone(&dispatcher), stop.clone()));
+        tokio::spawn(renewal::run(Arc::clone(&dispatcher), stop.clone()));
         let state = Arc::new(Reading::default());
         readings.insert(queue.clone(), Arc::clone(&state));
         reading.push(tokio::spawn(consumer::run(

@@ -33,6 +33,8 @@ pub enum Sign {
     Failure(String),
     /// It told everybody to wait for so long.
     Wait(Duration, String),
+    /// It refused credentials that are good, whoever calls with them.
+    Refused(String),
 }
 
 impl Sign {
@@ -45,9 +47,12 @@ impl Sign {
             call.verdict,
             Verdict::Retry { .. } | Verdict::Unknown { .. } | Verdict::Credentials { .. }
         );
-        match call.exchange {
-            Exchange::NotSent { .. } | Exchange::Lost { .. } => Self::Failure(reason()),
-            Exchange::Answered { status, .. } => match (status, call.verdict) {
+        match (call.exchange, call.verdict) {
+            _ if call.refused => Self::Refused(reason()),
+            // There is no token, and who gives them out told to wait.
+            (Exchange::NotSent { .. }, Verdict::Retry { after: Some(after), .. }) => Self::Wait(*after, reason()),
+            (Exchange::NotSent { .. } | Exchange::Lost { .. }, _) => Self::Failure(reason()),
+            (Exchange::Answered { status, .. }, verdict) => match (status, verdict) {
                 (429 | 503, Verdict::Retry { after: Some(after), .. }) => Self::Wait(*after, reason()),
                 (401 | 403 | 408 | 425 | 429 | 500.., _) if again => Self::Failure(reason()),
                 (_, Verdict::Unknown { .. }) => Self::Failure(reason()),
@@ -68,10 +73,16 @@ impl Breaker {
         }
     }
 
+    /// Whether a call that began at `begun` says something about now.
+    #[must_use]
+    pub fn counts(&self, begun: Instant) -> bool {
+        self.since.is_none_or(|since| begun >= since)
+    }
+
     /// Takes note of a call that began at `begun` and ended `now`; answers whether the destination has failed by now: at least
     /// half of the last calls failed, for several receipts.
     pub fn note(&mut self, receipt: Uuid, begun: Instant, now: Instant, failed: bool) -> bool {
-        if self.since.is_some_and(|since| begun < since) {
+        if !self.counts(begun) {
             return false;
         }
         self.calls.push_back((now, receipt, failed));
@@ -113,6 +124,7 @@ mod tests {
             begun: Instant::now(),
             exchange,
             verdict,
+            refused: false,
         };
         Sign::of(&call, Duration::from_secs(took), Duration::from_secs(5))
     }
@@ -154,6 +166,13 @@ mod tests {
         assert_eq!(
             sign(&answered(429), &retry(Some(after)), 1),
             Sign::Wait(after, "why".to_owned())
+        );
+        let no_token = Exchange::NotSent { error: String::new() };
+        assert_eq!(sign(&no_token, &retry(None), 1), failed);
+        assert_eq!(
+            sign(&no_token, &retry(Some(after)), 1),
+            Sign::Wait(after, "why".to_owned()),
+            "who gives out tokens told to wait"
         );
     }
 

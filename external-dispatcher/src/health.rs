@@ -37,7 +37,8 @@ pub struct Health {
     passed: Mutex<BTreeMap<String, Instant>>,
     /// Answers that take longer are failures.
     slow: Duration,
-    timeout: Duration,
+    /// How long a canary may take.
+    canary: Duration,
     probe: Duration,
     probe_max: Duration,
 }
@@ -62,7 +63,8 @@ impl Health {
             breaker: Mutex::default(),
             passed: Mutex::default(),
             slow: destination.timeout / 2,
-            timeout: destination.timeout,
+            // With a token: another's lease, a fetch, the call, a fetch, and the call again.
+            canary: destination.timeout * if destination.token.is_some() { 5 } else { 2 } + Duration::from_secs(5),
             probe: destination.probe,
             probe_max: destination.probe_max,
         }
@@ -97,6 +99,18 @@ impl Health {
                     return;
                 }
                 (after, reason)
+            }
+            Sign::Refused(reason) if known.admits() => {
+                let mut breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
+                breaker.opened(known.opened());
+                if !breaker.counts(call.begun) {
+                    return;
+                }
+                breaker.opened(Some(now));
+                tracing::error!(destination = %self.destination, reason, "good credentials are refused");
+                metrics::counter!("chekhov_credentials_refused_total", "destination" => self.destination.clone())
+                    .increment(1);
+                (self.pause(&known), reason)
             }
             sign if known.admits() => {
                 let mut breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
@@ -139,8 +153,7 @@ impl Health {
 
     /// Takes the canary, if it is anybody's: until the call has certainly ended.
     pub async fn take_canary(&self) -> bool {
-        let lease = self.timeout * 2 + Duration::from_secs(5);
-        match destinations::take_canary(&self.pool, &self.destination, self.heart.id(), lease).await {
+        match destinations::take_canary(&self.pool, &self.destination, self.heart.id(), self.canary).await {
             Ok(taken) => taken,
             Err(error) => {
                 tracing::warn!(%error, destination = %self.destination, "no canary without the database");
@@ -157,7 +170,7 @@ impl Health {
             .min(self.probe_max);
         let probed = match Sign::of(call, call.begun.elapsed(), self.slow) {
             Sign::Life => Probed::Alive,
-            Sign::Failure(reason) => Probed::Failed { pause, reason },
+            Sign::Failure(reason) | Sign::Refused(reason) => Probed::Failed { pause, reason },
             Sign::Wait(after, reason) => Probed::Failed {
                 pause: pause.max(after),
                 reason,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::read::Mistake;
-use super::{Limits, Secret, Signature, Tls, duration};
+use super::{Limits, Secret, Signature, Tls, TokenSource, duration};
 
 /// `[service.<name>]`
 #[derive(Debug, Clone, Deserialize)]
@@ -74,6 +74,9 @@ pub struct Destination {
     pub signature: Option<Signature>,
     /// Absent: no certificate of ours is shown, and the system says who is trusted.
     pub tls: Option<Tls>,
+    /// `[destination.<name>.token]`: read as a section of its own. Absent: no token is fetched.
+    #[serde(skip)]
+    pub token: Option<TokenSource>,
 }
 
 impl Destination {

@@ -10,15 +10,17 @@ mod rate;
 mod read;
 mod secret;
 mod sections;
+mod token;
 
 pub use duration::duration;
 pub use endpoints::{Destination, Service};
 pub use identity::{Signature, Tls};
 pub use rate::{Limits, Rate};
-pub use secret::Secret;
+pub use secret::{Secret, SecretKey};
 pub use sections::{
-    Database, Dispatcher, Heartbeat, Intake, LogFormat, Orchestrator, RabbitMq, Role, Telemetry, Token,
+    Database, Dispatcher, Heartbeat, Intake, LogFormat, Orchestrator, RabbitMq, Role, Secrets, Telemetry, Token,
 };
+pub use token::TokenSource;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -44,6 +46,8 @@ pub struct Configuration {
     pub telemetry: Telemetry,
     /// `[heartbeat]`
     pub heartbeat: Heartbeat,
+    /// `[secrets]`
+    pub secrets: Secrets,
     /// `[service.<name>]`: internal services.
     pub service: BTreeMap<String, Service>,
     /// `[destination.<name>]`: external APIs.
@@ -95,7 +99,17 @@ impl Configuration {
         let telemetry = reader.section("telemetry", |_: &Telemetry| Vec::new());
         let heartbeat = reader.section("heartbeat", Heartbeat::check);
         let service = reader.sections("service", Service::check);
+        let secrets = reader.section("secrets", |_: &Secrets| Vec::new());
+        let tokens = reader.inner("destination", "token", TokenSource::check);
         let mut destination = reader.sections("destination", Destination::check);
+        for (name, token) in tokens {
+            if secrets.as_ref().is_some_and(|secrets| secrets.key.is_none()) {
+                reader.mistake("secrets.key", &format!("destination.{name}.token needs one"));
+            }
+            if let Some(destination) = destination.get_mut(&name) {
+                destination.token = Some(token);
+            }
+        }
         for destination in destination.values_mut() {
             destination.resolve(base);
         }
@@ -111,6 +125,7 @@ impl Configuration {
                 dispatcher: dispatcher?,
                 telemetry: telemetry?,
                 heartbeat: heartbeat?,
+                secrets: secrets?,
                 service,
                 destination,
             })
@@ -195,6 +210,74 @@ mod tests {
             let named = mistakes.iter().filter(|mistake| mistake.starts_with(place)).count();
             assert_eq!(named, 1, "{place} in {mistakes:#?}");
         }
+    }
+
+    const TOKEN: &str = r#"
+        [destination.fiscal.token]
+        post = "/v4/token"
+        body = '{"login": "hidden", "pass": "hidden"}'
+    "#;
+
+    const KEY: &str = "[secrets]\nkey = \"00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff\"";
+
+    #[test]
+    fn a_token_needs_little_to_be_fetched() {
+        let configuration = load(&format!("{LEAST}{TOKEN}{KEY}")).unwrap();
+        let token = configuration.destination["fiscal"].token.as_ref().unwrap();
+        assert_eq!(
+            (token.header.as_str(), token.prefix.as_str()),
+            ("authorization", "Bearer ")
+        );
+        assert_eq!(
+            (token.token.as_str(), token.expires_in()),
+            (".body.token", Some(".body.expires_in"))
+        );
+        assert!(!format!("{configuration:?}").contains("hidden"));
+        assert!(!format!("{configuration:?}").contains("0011"));
+    }
+
+    #[test]
+    fn every_mistake_about_a_token_is_named_with_its_key_and_no_secret_is_quoted() {
+        let token = TOKEN.replace("/v4", "v4").replace("{\"login", "(\"login")
+            + r#"
+            token = ".body |"
+            expires_in = ".body.expires_in"
+            life = "24h"
+            header = "no name"
+            prefix = "\n"
+            pass = "hidden"
+            [destination.other]
+            url = "http://localhost"
+            token = "hidden"
+            [destination.third]
+            url = "http://localhost"
+            [destination.third.token]
+            post = "/token"
+            life = "soon"
+            [secrets]
+            key = "0011hidden"
+            "#;
+        let Invalid(mistakes) = load(&format!("{LEAST}{token}")).unwrap_err();
+        for place in [
+            "destination.fiscal.token.post:",
+            "destination.fiscal.token.body:",
+            "destination.fiscal.token.token:",
+            "destination.fiscal.token.life:",
+            "destination.fiscal.token.header:",
+            "destination.fiscal.token.prefix:",
+            "destination.fiscal.token.pass:",
+            "destination.other.token:",
+            "destination.third.token.life:",
+            "destination.third.token:",
+            "secrets.key:",
+        ] {
+            let named = mistakes.iter().filter(|mistake| mistake.starts_with(place)).count();
+            assert_eq!(named, 1, "{place} in {mistakes:#?}");
+        }
+        let quoted = |mistake: &String| mistake.contains("hidden") || mistake.contains("0011");
+        assert!(!mistakes.iter().any(quoted), "{mistakes:#?}");
+        let Invalid(mistakes) = load(&format!("{LEAST}{TOKEN}")).unwrap_err();
+        assert_eq!(mistakes, ["secrets.key: destination.fiscal.token needs one"]);
     }
 
     #[test]

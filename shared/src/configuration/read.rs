@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use config::{Config, ConfigError, Map, Value};
+use config::{Config, ConfigError, Map, Value, ValueKind};
 use serde::de::DeserializeOwned;
 
 use super::Invalid;
@@ -61,12 +61,51 @@ impl Reader {
         kind: &str,
         check: fn(&T) -> Vec<Mistake>,
     ) -> BTreeMap<String, T> {
-        let mut found = BTreeMap::new();
-        for (name, value) in self
+        let named = self
             .section::<Map<String, Value>>(kind, |_| Vec::new())
-            .unwrap_or_default()
-        {
-            let place = format!("{kind}.{name}");
+            .unwrap_or_default();
+        let placed = named
+            .into_iter()
+            .map(|(name, value)| (format!("{kind}.{name}"), name, value));
+        self.tables(placed.collect(), check)
+    }
+
+    /// Every `[kind.<name>.key]`, taken out of `[kind.<name>]`.
+    pub(super) fn inner<T: DeserializeOwned>(
+        &mut self,
+        kind: &str,
+        key: &str,
+        check: fn(&T) -> Vec<Mistake>,
+    ) -> BTreeMap<String, T> {
+        let mut taken = Vec::new();
+        if let Some(ValueKind::Table(named)) = self.sources.get_mut(kind).map(|value| &mut value.kind) {
+            for (name, value) in named {
+                if let ValueKind::Table(table) = &mut value.kind
+                    && let Some(inner) = table.remove(key)
+                {
+                    taken.push((format!("{kind}.{name}.{key}"), name.clone(), inner));
+                }
+            }
+        }
+        self.tables(taken, check)
+    }
+
+    /// Takes note of a mistake that only several sections together show, unless there is one at this key already.
+    pub(super) fn mistake(&mut self, key: &str, what: &str) {
+        let place = format!("{key}: ");
+        if !self.mistakes.iter().any(|known| known.starts_with(&place)) {
+            self.mistakes.push(place + what);
+        }
+    }
+
+    /// Tables by name, each with its place.
+    fn tables<T: DeserializeOwned>(
+        &mut self,
+        placed: Vec<(String, String, Value)>,
+        check: fn(&T) -> Vec<Mistake>,
+    ) -> BTreeMap<String, T> {
+        let mut found = BTreeMap::new();
+        for (place, name, value) in placed {
             match value.into_table() {
                 Ok(table) => found.extend(self.table(&place, table, check).map(|section| (name, section))),
                 Err(_) => self.mistakes.push(format!("{place}: a table [{place}] is needed")),

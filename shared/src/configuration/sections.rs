@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::read::Mistake;
-use super::{Secret, duration};
+use super::{Secret, SecretKey, duration};
 
 /// `[database]`
 #[derive(Debug, Clone, Deserialize)]
@@ -176,6 +176,14 @@ impl Heartbeat {
             Vec::new()
         }
     }
+}
+
+/// `[secrets]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Secrets {
+    /// What tokens are sealed with in the database; needed where a destination has one.
+    pub key: Option<SecretKey>,
 }
 
 fn ten() -> u32 {

@@ -8,6 +8,7 @@ pub mod backoff;
 pub mod check;
 mod compile;
 mod definition;
+mod extract;
 mod filter;
 mod meter;
 pub mod mistakes;
@@ -23,6 +24,7 @@ mod view;
 
 pub use backoff::Backoff;
 pub use compile::{Late, Pipeline, Stage, Target};
+pub use extract::{Extract, ExtractError};
 pub use mistakes::{Mistakes, RenderError};
 pub use outcome::{Effect, Exchange, Verdict, constrain, default_verdict};
 pub use request::{Rendered, Request, To, call_id};

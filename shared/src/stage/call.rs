@@ -7,8 +7,10 @@ use tracing::{Instrument, info_span};
 use uuid::Uuid;
 
 use super::attempt::{Attempt, key};
-use super::endpoint::{Endpoint, Seen};
+use super::credentials::Token;
+use super::endpoint::Endpoint;
 use super::registering::register;
+use super::repeats::{Asked, Sent, repeated};
 use crate::pipeline::{Effect, Exchange, Rendered, Request, Stage, Subject, To, Verdict, constrain};
 use crate::store::StoreError;
 use crate::store::load::Work;
@@ -120,26 +122,14 @@ pub(super) async fn make(
             return Ok(Made::unsent(Verdict::Retry { reason, after: None }, standing));
         }
     };
-    let Ok(permit) = attempt.admission.admit(endpoint).await else {
-        return Err(Unmade::Shut);
+    let asked = Asked {
+        attempt,
+        aim,
+        endpoint,
+        rendered: &rendered,
     };
-    if !attempt.heart.may_send(work.hold.owner) {
-        return Err(Unmade::Fenced);
-    }
-    let mut row = row(aim);
-    let begun = Instant::now();
-    let exchange = send(attempt, endpoint, &rendered, request, &mut row).await;
-    drop(permit);
-
-    let verdict = request.judge(aim.subject, aim.call_id, aim.item, &exchange);
-    attempt.admission.saw(&Seen {
-        receipt: work.hold.id,
-        begun,
-        exchange: &exchange,
-        verdict: &verdict,
-    });
+    let Sent { verdict, calls } = repeated(&asked).await?;
     let undeclared = u32::try_from(work.counters.undeclared).unwrap_or_default();
-    complete(&mut row, endpoint, &exchange, &verdict);
     let apart = matches!(verdict, Verdict::Reissue { .. }) && request.reissues_apart();
     let verdict = constrain(
         verdict,
@@ -151,7 +141,7 @@ pub(super) async fn make(
     Ok(Made {
         standing: after(&verdict, request.effect, standing),
         verdict,
-        calls: vec![row],
+        calls,
     })
 }
 
@@ -184,7 +174,7 @@ pub(super) fn after(verdict: &Verdict, effect: Effect, standing: Standing) -> St
 }
 
 /// The row of a call that is about to be made.
-fn row(aim: &Aim<'_>) -> Call {
+pub(super) fn row(aim: &Aim<'_>) -> Call {
     Call {
         id: Uuid::now_v7(),
         stage: aim.stage.name.clone(),
@@ -203,10 +193,11 @@ fn row(aim: &Aim<'_>) -> Call {
     }
 }
 
-async fn send(
+pub(super) async fn send(
     attempt: &Attempt<'_>,
     endpoint: &Endpoint,
     rendered: &Rendered,
+    token: Option<&Token>,
     request: &Request,
     row: &mut Call,
 ) -> Exchange {
@@ -222,7 +213,7 @@ async fn send(
     let begun = Instant::now();
     let exchange = attempt
         .endpoints
-        .call(endpoint, rendered, &row.call_id, &trace, request.timeout)
+        .call(endpoint, rendered, token, &row.call_id, &trace, request.timeout)
         .instrument(span.clone())
         .await;
     row.duration = begun.elapsed();
@@ -240,7 +231,7 @@ async fn send(
 }
 
 /// The rest of the row, and the metrics.
-fn complete(row: &mut Call, endpoint: &Endpoint, exchange: &Exchange, verdict: &Verdict) {
+pub(super) fn complete(row: &mut Call, endpoint: &Endpoint, exchange: &Exchange, verdict: &Verdict) {
     let (status, error) = match exchange {
         Exchange::Answered { status, complete, .. } => {
             (Some(*status), (!complete).then(|| "the body broke off".to_owned()))

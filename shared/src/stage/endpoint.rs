@@ -11,10 +11,11 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
+use super::credentials::{Credentials, Token};
 use super::exchange::{Base, Client};
 use super::signature::{Signer, Unsigned};
 use super::tls;
-use crate::configuration::{Configuration, Destination, Invalid, Secret, Service};
+use crate::configuration::{Configuration, Destination, Invalid, Secret, SecretKey, Service};
 use crate::pipeline::{Exchange, Rendered, To, Verdict};
 use crate::telemetry::TraceContext;
 
@@ -33,6 +34,7 @@ pub struct Endpoint {
     headers: HeaderMap,
     signer: Option<Signer>,
     concurrency: Arc<Semaphore>,
+    credentials: Option<Credentials>,
 }
 
 /// Every endpoint of the configuration. They share a client, but for destinations that are shown a certificate.
@@ -69,6 +71,8 @@ pub struct Seen<'a> {
     pub exchange: &'a Exchange,
     /// What it came to.
     pub verdict: &'a Verdict,
+    /// The destination refused a token that is as new as can be, and that no call was answered well with.
+    pub refused: bool,
 }
 
 /// The admission of internal services: so many requests at once.
@@ -106,8 +110,9 @@ impl Endpoints {
             services.extend(endpoint.map(|endpoint| (name.clone(), endpoint)));
         }
         let mut destinations = BTreeMap::new();
+        let key = configuration.secrets.key.as_ref();
         for (name, destination) in &configuration.destination {
-            let endpoint = Endpoint::of_destination(name, destination, &client, &mut mistakes);
+            let endpoint = Endpoint::of_destination(name, destination, key, &client, &mut mistakes);
             destinations.extend(endpoint.map(|endpoint| (name.clone(), endpoint)));
         }
         if !mistakes.is_empty() {
@@ -129,11 +134,12 @@ impl Endpoints {
         }
     }
 
-    /// Makes one call. It ends within the endpoint's timeout.
+    /// Makes one call, with the token if there is one. It ends within the endpoint's timeout.
     pub async fn call(
         &self,
         endpoint: &Endpoint,
         request: &Rendered,
+        token: Option<&Token>,
         call_id: &str,
         trace: &TraceContext,
         timeout: Option<Duration>,
@@ -143,6 +149,10 @@ impl Endpoints {
             return Exchange::NotSent {
                 error: error.to_string(),
             };
+        }
+        if let (Some(credentials), Some(token)) = (&endpoint.credentials, token) {
+            let (name, value) = credentials.header(token);
+            headers.insert(name, value);
         }
         let body = request.body.clone().map(Bytes::from).unwrap_or_default();
         let target = (&request.method, request.path_and_query.as_str());
@@ -195,10 +205,17 @@ impl Endpoint {
             headers,
             signer: None,
             concurrency: Arc::new(Semaphore::new(service.concurrency.max(1))),
+            credentials: None,
         })
     }
 
-    fn of_destination(name: &str, api: &Destination, client: &Client, mistakes: &mut Vec<String>) -> Option<Self> {
+    fn of_destination(
+        name: &str,
+        api: &Destination,
+        key: Option<&SecretKey>,
+        client: &Client,
+        mistakes: &mut Vec<String>,
+    ) -> Option<Self> {
         let place = format!("destination.{name}");
         let common = Common::read(&place, &api.url, &api.headers, mistakes);
         let signer = match &api.signature {
@@ -209,7 +226,12 @@ impl Endpoint {
             Some(tls) => tls::with_certificate(&format!("{place}.tls"), tls).map(Client::new),
             None => Ok(client.clone()),
         };
+        let credentials = match (&api.token, key) {
+            (Some(source), Some(key)) => Credentials::new(name, source, key).map(Some),
+            _ => Ok(None),
+        };
         let signer = signer.map_err(|mut wrong| mistakes.append(&mut wrong));
+        let credentials = credentials.map_err(|error| mistakes.push(format!("{place}.token: {error}")));
         let client = client.map_err(|mut wrong| mistakes.append(&mut wrong));
         let Common { base, headers } = common?;
         Some(Self {
@@ -220,6 +242,7 @@ impl Endpoint {
             headers,
             signer: signer.ok()?,
             concurrency: Arc::new(Semaphore::new(api.concurrency.max(1))),
+            credentials: credentials.ok()?,
         })
     }
 
@@ -232,6 +255,18 @@ impl Endpoint {
             signer.sign(&mut request).await?;
         }
         Ok(request)
+    }
+
+    /// Its credentials, if it is a destination that gives out tokens.
+    #[must_use]
+    pub fn credentials(&self) -> Option<&Credentials> {
+        self.credentials.as_ref()
+    }
+
+    /// How long one call may take, where its request says nothing else.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        self.timeout
     }
 }
 

@@ -3,12 +3,14 @@
 
 pub mod attempt;
 mod call;
+pub mod credentials;
 pub mod endpoint;
 mod exchange;
 pub mod lookup;
 pub mod next;
 mod pem;
 mod registering;
+mod repeats;
 pub mod sends;
 mod signature;
 mod skip;

@@ -5,7 +5,7 @@
 //! afterwards. Instants are the database's `now()`, delays are passed as durations.
 //!
 //! Modules follow the flow: [`accept`], [`claim`], [`step`], [`relay`], [`heal`], [`operate`], [`read`]; beside
-//! it stand the destinations' rows: [`destinations`].
+//! it stand the destinations' rows, [`destinations`], and their [`tokens`].
 
 pub mod accept;
 mod calls;
@@ -24,6 +24,7 @@ pub mod read;
 pub mod record;
 pub mod relay;
 pub mod step;
+pub mod tokens;
 
 pub use error::StoreError;
 

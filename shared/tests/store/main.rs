@@ -6,6 +6,7 @@ mod group;
 mod healing;
 mod originals;
 mod records;
+mod tokens;
 mod transitions;
 mod unknown;
 

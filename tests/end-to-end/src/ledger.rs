@@ -130,6 +130,23 @@ impl Ledger {
         serde_json::from_slice(&calls).context("calls of another shape")
     }
 
+    /// The tokens that the fiscal API gave and has not revoked.
+    ///
+    /// # Errors
+    /// When the simulator does not answer.
+    pub async fn tokens(&self) -> anyhow::Result<Vec<String>> {
+        let tokens = self.ask(Method::GET, &["tokens"], None).await?;
+        serde_json::from_value(tokens).context("tokens of another shape")
+    }
+
+    /// Revokes all of them.
+    ///
+    /// # Errors
+    /// When the simulator does not answer.
+    pub async fn revoke_tokens(&self) -> anyhow::Result<()> {
+        self.ask(Method::DELETE, &["tokens"], None).await.map(drop)
+    }
+
     /// What there is of one receipt.
     ///
     /// # Errors

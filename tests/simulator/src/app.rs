@@ -52,7 +52,7 @@ impl State {
     }
 }
 
-/// The routes: control under `/ledger`, `/calls`, `/faults`, `/settings`; everything else is a simulated service.
+/// The routes: control under `/ledger`, `/calls`, `/faults`, `/settings`, `/tokens`; everything else is a simulated service.
 ///
 /// Served other than by [`serve`], faults that close a connection answer an empty 500 instead.
 pub fn router(simulator: Simulator) -> Router {
@@ -68,6 +68,7 @@ pub fn router(simulator: Simulator) -> Router {
                 .delete(control::clear_faults),
         )
         .route("/settings", get(control::settings).put(control::set_settings))
+        .route("/tokens", get(control::tokens).delete(control::revoke))
         .fallback(service::handle)
         .with_state(simulator)
 }

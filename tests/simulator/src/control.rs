@@ -1,4 +1,4 @@
-//! The handlers tests steer and judge by: `/ledger`, `/calls`, `/faults`, `/settings`.
+//! The handlers tests steer and judge by: `/ledger`, `/calls`, `/faults`, `/settings`, `/tokens`.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -118,6 +118,17 @@ pub(crate) async fn set_settings(State(simulator): State<Simulator>, body: Bytes
         Err(error) if error.is_data() => mistake(StatusCode::UNPROCESSABLE_ENTITY, &error.to_string()),
         Err(error) => mistake(StatusCode::BAD_REQUEST, &error.to_string()),
     }
+}
+
+/// `GET /tokens`: every token that was given and not revoked, its time over or not.
+pub(crate) async fn tokens(State(simulator): State<Simulator>) -> Answer {
+    Answer::ok(&lock(&simulator.state.fiscal).tokens())
+}
+
+/// `DELETE /tokens`: every token is unknown from now on.
+pub(crate) async fn revoke(State(simulator): State<Simulator>) -> StatusCode {
+    lock(&simulator.state.fiscal).revoke();
+    StatusCode::NO_CONTENT
 }
 
 fn mistake(status: StatusCode, text: &str) -> Answer {

@@ -59,6 +59,16 @@ impl Fiscal {
         Answer::ok(&answer)
     }
 
+    /// Every token that was given and not revoked.
+    pub(crate) fn tokens(&self) -> Vec<&str> {
+        self.tokens.keys().map(String::as_str).collect()
+    }
+
+    /// Makes every token unknown.
+    pub(crate) fn revoke(&mut self) {
+        self.tokens.clear();
+    }
+
     /// Is the token one that was given and is still good?
     pub(crate) fn knows(&self, token: Option<&str>, settings: &Settings) -> bool {
         let given = token.and_then(|token| self.tokens.get(token));

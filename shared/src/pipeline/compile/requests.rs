@@ -87,12 +87,8 @@ pub(super) fn request(stage: &str, name: &str, table: &Table, context: &mut Cont
         .enumerate()
         .filter_map(|(n, rule)| self::rule(&format!("{place}.on[{n}]"), stage, rule, context.order, found))
         .collect();
-    let unknown = Given {
-        unknown: given.unknown,
-        window: given.window,
-        lookup: given.lookup,
-    };
-    let unknown = self::unknown((stage, name), unknown, (&to, effect), context);
+    let said = Given(given.unknown, given.window, given.lookup);
+    let unknown = unknown((stage, name), said, (&to, effect), context);
     Some(Request {
         name: name.to_owned(),
         to,

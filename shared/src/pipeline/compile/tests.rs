@@ -1,6 +1,7 @@
 //! The shipped pipeline, and what is said of a broken one.
 
 use super::*;
+use crate::pipeline::Unknown;
 
 fn source(toml: &str) -> Source {
     let body = include_str!("../../../../deploy/pipeline/register.jq").to_owned();

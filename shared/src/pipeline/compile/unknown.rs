@@ -15,12 +15,8 @@ const SETTLE: Duration = Duration::from_mins(1);
 /// What a look-up cannot have: it is made by itself, once.
 const NOT_THERE: [&str; 6] = ["service", "effect", "when", "for_each", "unknown", "lookup"];
 
-/// What was given of it.
-pub(super) struct Given {
-    pub unknown: Option<String>,
-    pub window: Option<String>,
-    pub lookup: Option<Table>,
-}
+/// What was given of the three.
+pub(super) struct Given(pub Option<String>, pub Option<String>, pub Option<Table>);
 
 /// What is done before a call of this request is made again that nobody knows about. `name` is the request's.
 pub(super) fn unknown(
@@ -31,11 +27,7 @@ pub(super) fn unknown(
 ) -> Unknown {
     let place = format!("{stage}.{name}");
     let at = |key: &str| format!("{place}.{key}");
-    let Given {
-        unknown,
-        window,
-        lookup,
-    } = given;
+    let Given(unknown, window, lookup) = given;
     let given = [
         ("unknown", unknown.is_some()),
         ("window", window.is_some()),

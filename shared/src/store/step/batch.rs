@@ -144,6 +144,7 @@ async fn room(connection: &mut PgConnection, destination: &str, max_queued: i64)
 
 /// Moves what is still its owner's (rows are locked in the batch's order, then found by their place), and appends every call,
 /// guarded by nothing; the result of a stage goes with its last call if its step was taken. Answers what was moved.
+#[expect(clippy::too_many_lines, reason = "one statement")]
 async fn advance(
     connection: &mut PgConnection,
     items: &[Step],

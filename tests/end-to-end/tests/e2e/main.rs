@@ -4,6 +4,7 @@
 
 mod broker_and_database;
 mod closed;
+mod credentials;
 mod destinations;
 mod everything_is_registered;
 mod faults;

@@ -48,8 +48,8 @@ async fn refunds_wait_for_their_originals() {
             .as_str()
             .is_some_and(|kind| ["income", "expense"].contains(&kind))
     );
-    let stuck = json!({"fiscal.report": {"mode": "stuck"}});
-    stack.ledger.set_faults(&stuck).await.unwrap();
+    let unfinished = json!({"fiscal.report": {"mode": "stuck"}});
+    stack.ledger.set_faults(&unfinished).await.unwrap();
     let sale = post(&mut stack, sale).await;
     let refund = post(&mut stack, refund).await;
     waits(&stack, &refund).await;

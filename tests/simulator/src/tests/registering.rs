@@ -154,6 +154,13 @@ async fn a_token_is_asked_for_and_limits_hold() {
         answer(running.register(&body("c-3")).header("Token", "else")).await.0,
         401
     );
+    assert_eq!(running.get("/tokens").await.1, json!([token]));
+    answer(running.request(Method::DELETE, "/tokens")).await;
+    assert_eq!(
+        answer(running.register(&body("c-3")).header("Token", token)).await.0,
+        401,
+        "revoked"
+    );
 
     running
         .put("/settings", &json!({"limit": {"rate": 1, "per_s": 3600}}))
@@ -168,6 +175,6 @@ async fn a_token_is_asked_for_and_limits_hold() {
     let (_, ledger) = running.get("/ledger").await;
     assert_eq!(
         (&ledger["registrations"], &ledger["max_calls_in_1s"]),
-        (&json!(3), &json!(6))
+        (&json!(3), &json!(7))
     );
 }

@@ -1,0 +1,55 @@
+//! A filter over one answer alone, away from any receipt.
+
+use jaq_json::Val;
+
+use super::filter::{Filter, is_json, read};
+use super::subject::text;
+use super::template::scalar;
+
+/// A compiled filter that takes one plain value out of an answer's `.body`.
+pub struct Extract(Filter);
+
+/// Why a filter cannot be used, or what it could not take out; nothing of the answer is quoted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ExtractError(String);
+
+impl Extract {
+    /// Compiles a filter.
+    ///
+    /// # Errors
+    /// When it is none, or reaches outside.
+    pub fn compile(text: &str) -> Result<Self, ExtractError> {
+        Filter::compile(text).map(Self).map_err(ExtractError)
+    }
+
+    /// The string, number or boolean that it yields, as text.
+    ///
+    /// # Errors
+    /// When the body is no JSON, or the filter yields anything else.
+    pub fn text(&self, body: &[u8]) -> Result<String, ExtractError> {
+        let json = std::str::from_utf8(body).ok().filter(|json| is_json(json.as_bytes()));
+        let body = json.ok_or("not JSON").map_err(|what| ExtractError(what.to_owned()))?;
+        let body = read(body).map_err(ExtractError)?;
+        let seen = Val::obj([(text("body"), body)].into_iter().collect());
+        let value = self.0.one(seen).map_err(ExtractError)?;
+        scalar(&value).ok_or_else(|| ExtractError("no plain value".to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_plain_value_is_taken_out() {
+        let take = |filter: &str, body: &str| Extract::compile(filter).unwrap().text(body.as_bytes()).ok();
+        let body = r#"{"token": "t", "expires_in": 3600, "error": null}"#;
+        assert_eq!(take(".body.token", body).as_deref(), Some("t"));
+        assert_eq!(take(".body.expires_in * 2", body).as_deref(), Some("7200"));
+        assert_eq!(take(".body.error", body), None);
+        assert_eq!(take(".body", body), None);
+        assert_eq!(take(".body.token", "<html>"), None);
+        assert!(Extract::compile("env.HOME").is_err());
+    }
+}
