@@ -24,7 +24,7 @@ async fn is_first_call(pool: &PgPool, id: Uuid) -> bool {
         .bind(id)
         .fetch_one(pool)
         .await
-        .unwrap()
+        .expect("the database answers")
 }
 
 #[sqlx::test(migrations = "../migrations")]
