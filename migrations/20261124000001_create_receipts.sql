@@ -59,7 +59,7 @@ create table work (
     spent_ms        bigint not null default 0,  -- of the stage's retry budget: attempts and planned waits
     unresolved      boolean not null default false,
     registered      boolean not null default false,
-    unknown_at      timestamptz,                -- when a call whose outcome nobody knows may last have been made
+    unknown_at      timestamptz,                -- when a call whose outcome nobody knows may last have been made, or was first not found
     absents         integer not null default 0, -- look-ups since then that did not find it
     reason          text,
     constraint owned check ((owner is not null) = (state in ('running', 'dispatching'))),

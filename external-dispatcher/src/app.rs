@@ -15,6 +15,7 @@ use shared::handoff;
 use shared::life::{self, Heart, Holdings};
 use shared::pipeline::{Pipeline, Source};
 use shared::stage::{Endpoints, Versions};
+use shared::store::destinations::DISPATCHER;
 use shared::store::{self, group::Group, line::Line};
 use shared::telemetry::metrics;
 use sqlx::PgPool;
@@ -47,18 +48,13 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
     let pool = store::connect(
         configuration.database.url.expose(),
         configuration.database.connections,
-        "chekhov-external-dispatcher",
+        DISPATCHER,
     )?;
     store::migrate(configuration.database.url.expose())
         .await
         .context("database.url")?;
     let versions = Arc::new(Versions::start(pool.clone(), pipeline).await?);
-    let heart = Heart::start(
-        &configuration.database,
-        "chekhov-external-dispatcher",
-        configuration.heartbeat,
-    )
-    .await?;
+    let heart = Heart::start(&configuration.database, DISPATCHER, configuration.heartbeat).await?;
     tracing::info!(instance = %heart.id(), "started");
 
     let last = CancellationToken::new();
@@ -83,7 +79,13 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
         let dispatcher = Arc::new(Dispatcher {
             destination: name.clone(),
             queue: queue.clone(),
-            gate: Gate::new(name, destination.message(), Arc::clone(&following), pool.clone()),
+            gate: Gate::new(
+                name,
+                heart.id(),
+                destination.message(),
+                Arc::clone(&following),
+                pool.clone(),
+            ),
             health: Arc::new(Health::new(
                 name,
                 destination,
@@ -117,11 +119,10 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
         )));
     }
 
-    let router = Router::new()
-        .route("/healthz", get(|| async { StatusCode::OK }))
-        .route("/readyz", get(move || ready(pool, readings)))
-        .route("/metrics", get(move || std::future::ready(handle.render())));
-    let serving = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let watched = Router::new()
+        .route("/metrics", get(move || std::future::ready(handle.render())))
+        .merge(health(pool, readings));
+    let serving = axum::serve(listener, watched).with_graceful_shutdown(stop.clone().cancelled_owned());
     let work = async {
         serving.await?;
         for task in reading {
@@ -136,6 +137,12 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
     beating.await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+fn health(pool: PgPool, readings: BTreeMap<String, Arc<Reading>>) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { StatusCode::OK }))
+        .route("/readyz", get(move || ready(pool, readings)))
 }
 
 async fn ready(pool: PgPool, readings: BTreeMap<String, Arc<Reading>>) -> (StatusCode, Json<serde_json::Value>) {

@@ -35,7 +35,8 @@ pub async fn run(dispatcher: Arc<Dispatcher>, stop: CancellationToken) {
                 continue;
             }
             // What must not be sent is not claimed.
-            if dispatcher.heart.is_strong() && dispatcher.health.take_canary().await {
+            let may_call = dispatcher.heart.is_strong() && dispatcher.gate.share(&closed) > 0;
+            if may_call && dispatcher.health.take_canary().await {
                 if let Err(error) = probe(&dispatcher, closed.mode == Mode::Draining).await {
                     tracing::warn!(%error, destination = %dispatcher.destination, "no canary could be sent");
                     dispatcher.health.nothing().await;

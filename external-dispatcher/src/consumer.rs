@@ -23,6 +23,8 @@ use tokio_util::sync::CancellationToken;
 use crate::acknowledgements::{Acknowledgements, Delivered};
 use crate::dispatch::{Dispatcher, Live, Untaken};
 
+/// How long a dispatcher that joins others waits: they read the list of dispatchers every second.
+const JOIN: Duration = Duration::from_secs(3);
 /// How often the watchdog looks.
 const WATCH: Duration = Duration::from_secs(5);
 /// Deliveries that are taken at once, and receipts of one read of the database.
@@ -52,24 +54,33 @@ pub async fn run(
     reading: Arc<Reading>,
     stop: CancellationToken,
 ) {
+    // Whoever comes gives the others time to hear of it: until then the concurrency is theirs.
+    if dispatcher.gate.known().is_some_and(|known| known.dispatchers.len() > 1)
+        && stop.run_until_cancelled(tokio::time::sleep(JOIN)).await.is_none()
+    {
+        return;
+    }
     reading.set(Some("not connected yet".to_owned()));
     let mut pause = Duration::from_millis(100);
     loop {
         let following = Arc::clone(&dispatcher.health.following);
+        let gate = &dispatcher.gate;
+        let is_read = |known: &Destination| known.admits() && gate.share(known) > 0;
         // Nothing is wrong with the queue while it is not to be read.
-        if !following.admits(&dispatcher.destination) {
+        if !gate.known().is_some_and(|known| is_read(&known)) {
             reading.set(None);
         }
-        let opened = following.until(&dispatcher.destination, Destination::admits);
+        let opened = following.until(&dispatcher.destination, is_read);
         if stop.run_until_cancelled(opened).await.is_none() {
             return;
         }
         let begun = Instant::now();
         let until = stop.child_token();
         let shut = {
-            let (until, name) = (until.clone(), dispatcher.destination.clone());
+            let (until, of) = (until.clone(), Arc::clone(&dispatcher));
             tokio::spawn(async move {
-                following.until(&name, |known| !known.admits()).await;
+                let is_shut = |known: &Destination| !known.admits() || of.gate.share(known) == 0;
+                following.until(&of.destination, is_shut).await;
                 until.cancel();
             })
         };

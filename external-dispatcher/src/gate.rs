@@ -14,6 +14,7 @@ use shared::stage::Shut;
 use sqlx::PgPool;
 use tokio::sync::{Mutex, OwnedSemaphorePermit};
 use tokio::time::{sleep, sleep_until, timeout};
+use uuid::Uuid;
 
 use places::Places;
 use slots::Slots;
@@ -33,6 +34,7 @@ pub type Admits = fn(&Destination) -> bool;
 /// The gate of one destination in this process.
 pub struct Gate {
     destination: String,
+    dispatcher: Uuid,
     /// The most receipts of one message.
     message: usize,
     following: Arc<Following>,
@@ -53,18 +55,19 @@ pub struct Gate {
 impl Gate {
     /// The gate of a destination that is followed.
     #[must_use]
-    pub fn new(destination: &str, message: usize, following: Arc<Following>, pool: PgPool) -> Self {
-        let concurrency = following.get(destination).map_or(1, |known| known.settings.concurrency);
+    pub fn new(destination: &str, dispatcher: Uuid, message: usize, following: Arc<Following>, pool: PgPool) -> Self {
+        let share = following.get(destination).map_or(0, |known| known.share(dispatcher));
         Self {
             destination: destination.to_owned(),
+            dispatcher,
             message,
             slots: Arc::new(Slots::new(Arc::clone(&following), pool)),
             turn: Mutex::new(()),
             wanted: Arc::default(),
             ready: Arc::default(),
             claims: std::sync::Mutex::new(LEAD.0),
-            places: Places::new(concurrency),
-            calls: Places::new(concurrency),
+            places: Places::new(share),
+            calls: Places::new(share),
             following,
         }
     }
@@ -78,23 +81,28 @@ impl Gate {
     /// The most deliveries to hold unacknowledged.
     #[must_use]
     pub fn prefetch(&self) -> u16 {
-        self.known().map_or(1, |known| prefetch(&known, self.message))
+        self.known()
+            .map_or(1, |known| prefetch(&known, self.share(&known), self.message))
     }
 
     /// A place among the receipts in flight.
     pub async fn place(&self) -> Option<OwnedSemaphorePermit> {
-        loop {
-            // Again and again: there may be more places before any is given back.
-            self.resize();
-            if let Ok(place) = timeout(5 * LOOK, self.places.take()).await {
-                return place;
-            }
-        }
+        self.take(&self.places).await
     }
 
     /// A place among the calls in flight.
     pub async fn call(&self) -> Option<OwnedSemaphorePermit> {
-        self.calls.take().await
+        self.take(&self.calls).await
+    }
+
+    async fn take(&self, places: &Places) -> Option<OwnedSemaphorePermit> {
+        loop {
+            // Again and again: there may be more places before any is given back.
+            self.resize();
+            if let Ok(place) = timeout(5 * LOOK, places.take()).await {
+                return place;
+            }
+        }
     }
 
     /// A receipt in hand will want a turn soon, until this is dropped.
@@ -178,19 +186,18 @@ impl Gate {
         }
     }
 
-    /// Follows the concurrency that is in force.
+    /// This dispatcher's share of the concurrency that is in force.
+    #[must_use]
+    pub fn share(&self, known: &Destination) -> usize {
+        known.share(self.dispatcher)
+    }
+
+    /// Follows it.
     fn resize(&self) {
         if let Some(known) = self.known() {
-            let (concurrency, speed) = (known.settings.concurrency, known.speed());
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                clippy::cast_precision_loss,
-                reason = "a share of a small number"
-            )]
-            let now = ((concurrency as f64 * speed).ceil() as usize).max(1);
-            self.places.resize(now);
-            self.calls.resize(now);
+            let share = self.share(&known);
+            self.places.resize(share);
+            self.calls.resize(share);
         }
     }
 }
@@ -222,9 +229,9 @@ impl Drop for Counted {
 
 /// What is admitted within seconds, and no more than twice what may be in flight; not fewer messages than keep a dispatcher
 /// busy when each hands off one receipt.
-fn prefetch(known: &Destination, message: usize) -> u16 {
+fn prefetch(known: &Destination, share: usize, message: usize) -> u16 {
     let admitted = known.settings.limits.admit(AHEAD).unwrap_or(usize::MAX);
-    let receipts = admitted.clamp(1, known.settings.concurrency * 2);
+    let receipts = admitted.clamp(1, share.max(1) * 2);
     let messages = receipts.div_ceil(message).max(receipts.min(FEW)).min(300);
     u16::try_from(messages).unwrap_or(300)
 }
@@ -248,8 +255,10 @@ mod tests {
             open_for: None,
             read: Instant::now(),
             settings: Settings::of(&destination),
+            dispatchers: Vec::new(),
         };
-        (usize::from(prefetch(&known, destination.message())), destination)
+        let prefetched = prefetch(&known, destination.concurrency, destination.message());
+        (usize::from(prefetched), destination)
     }
 
     #[test]

@@ -100,24 +100,22 @@ impl Health {
                 }
                 (after, reason)
             }
-            Sign::Refused(reason) if known.admits() => {
-                let mut breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
-                breaker.opened(known.opened());
-                if !breaker.counts(call.begun) {
-                    return;
-                }
-                breaker.opened(Some(now));
-                tracing::error!(destination = %self.destination, reason, "good credentials are refused");
-                metrics::counter!("chekhov_credentials_refused_total", "destination" => self.destination.clone())
-                    .increment(1);
-                (self.pause(&known), reason)
-            }
             sign if known.admits() => {
                 let mut breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
                 breaker.opened(known.opened());
-                let failed = matches!(sign, Sign::Failure(_));
-                let (true, Sign::Failure(reason)) = (breaker.note(call.receipt, call.begun, now, failed), sign) else {
+                let failed = matches!(sign, Sign::Failure(_) | Sign::Refused(_));
+                if !breaker.note(call.receipt, call.begun, now, failed) {
                     return;
+                }
+                let reason = match sign {
+                    Sign::Failure(reason) => reason,
+                    Sign::Refused(reason) => {
+                        tracing::error!(destination = %self.destination, reason, "good credentials are refused");
+                        let name = self.destination.clone();
+                        metrics::counter!("chekhov_credentials_refused_total", "destination" => name).increment(1);
+                        reason
+                    }
+                    Sign::Life | Sign::Wait(..) => return,
                 };
                 // What follows it is the same failure until the destination has opened again.
                 breaker.opened(Some(now));

@@ -108,9 +108,11 @@ async fn watch(
         for owner in heal::unlisted_owners(pool).await? {
             seen.instances.entry(owner).or_insert(Seen::at(None, now));
         }
-        originals::wake(pool, None).await?;
         let scans = seen.scans.get_or_insert(Scans::every(3 * dead_after));
         seen.scan = Some(now + scans.pause_after(now.elapsed()));
+        for original in originals::missed(pool).await? {
+            originals::wake(pool, original).await?;
+        }
     }
     seen.instances.remove(&own);
     for (id, beat) in &listed {

@@ -64,7 +64,7 @@ impl Runner {
 
     /// Wakes a refund whose original ended while it came to wait.
     pub(super) async fn look_again(&self, original: Uuid) {
-        match originals::wake(&self.pool, Some(original)).await {
+        match originals::wake(&self.pool, original).await {
             Ok(0) => {}
             Ok(_) => self.due.notify_one(),
             Err(error) => tracing::warn!(%error, "a refund may wait longer than its original; the healer wakes it"),

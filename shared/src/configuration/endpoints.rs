@@ -45,7 +45,7 @@ pub struct Destination {
     /// Of one request. Default 10 s.
     #[serde(deserialize_with = "duration", default = "ten_seconds")]
     pub timeout: Duration,
-    /// Calls in flight in one dispatcher. Default 64.
+    /// Calls in flight, of all dispatchers together. Default 64.
     #[serde(default = "calls")]
     pub concurrency: usize,
     /// The most calls of all dispatchers together, such as `["50/s", "180/h"]`. Absent: no limit.

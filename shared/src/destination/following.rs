@@ -59,11 +59,14 @@ impl Following {
         self.known.send_if_modified(|known| {
             let mut changed = false;
             for destination in read {
-                let before = known.get(&destination.name).map(|known| known.version);
-                if before.is_none_or(|before| before <= destination.version) {
+                let before = known.get(&destination.name);
+                let same = before.is_some_and(|before| {
+                    before.version == destination.version && before.dispatchers == destination.dispatchers
+                });
+                if before.is_none_or(|before| before.version <= destination.version) {
                     let open = if destination.admits() { 1.0 } else { 0.0 };
                     metrics::gauge!("chekhov_destination_open", "destination" => destination.name.clone()).set(open);
-                    changed |= before != Some(destination.version);
+                    changed |= !same;
                     known.insert(destination.name.clone(), Arc::new(destination));
                 }
             }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 /// What operators want of a destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, sqlx::Type)]
@@ -76,6 +77,8 @@ pub struct Destination {
     pub read: Instant,
     /// What is in force.
     pub settings: Settings,
+    /// The dispatchers that live, in the order of their ids: they share its concurrency out among them.
+    pub dispatchers: Vec<Uuid>,
 }
 
 impl Destination {
@@ -110,6 +113,25 @@ impl Destination {
         })
     }
 
+    /// How many receipts and calls this dispatcher may have in flight now: its share of the concurrency, as far as slow start
+    /// has come. All dispatchers together have no more; where there are more of them than places, the last have none.
+    #[must_use]
+    pub fn share(&self, dispatcher: Uuid) -> usize {
+        let (places, dispatchers) = (self.settings.concurrency, self.dispatchers.len());
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss,
+            reason = "a part of a small number"
+        )]
+        let places = ((places as f64 * self.speed()).ceil() as usize).max(1);
+        match self.dispatchers.binary_search(&dispatcher) {
+            Ok(rank) => places / dispatchers + usize::from(rank < places % dispatchers),
+            // It is taken for dead.
+            Err(_) => 0,
+        }
+    }
+
     /// The sentence for a person: why receipts wait for it. `None` while it is open.
     #[must_use]
     pub fn reason(&self) -> Option<String> {
@@ -133,4 +155,36 @@ pub fn speed(open_for: Duration, whole: Duration) -> f64 {
         return 1.0;
     }
     (open_for.as_secs_f64() / whole.as_secs_f64()).max(0.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::configuration;
+
+    fn shares(concurrency: usize, dispatchers: u128) -> Vec<usize> {
+        let text = format!(r#"{{"url": "http://localhost", "concurrency": {concurrency}}}"#);
+        let declared: configuration::Destination = serde_json::from_str(&text).unwrap();
+        let known = Destination {
+            name: "fiscal".to_owned(),
+            version: 1,
+            mode: Mode::Open,
+            said: None,
+            closing: None,
+            failed_at: None,
+            open_for: None,
+            read: Instant::now(),
+            settings: Settings::of(&declared),
+            dispatchers: (0..dispatchers).map(Uuid::from_u128).collect(),
+        };
+        (0..=dispatchers).map(|n| known.share(Uuid::from_u128(n))).collect()
+    }
+
+    #[test]
+    fn dispatchers_share_the_concurrency_out_and_whoever_is_not_listed_has_none() {
+        assert_eq!(shares(64, 1), [64, 0]);
+        assert_eq!(shares(64, 3), [22, 21, 21, 0]);
+        assert_eq!(shares(2, 3), [1, 1, 0, 0]);
+        assert_eq!(shares(5, 0), [0]);
+    }
 }

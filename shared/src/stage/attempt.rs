@@ -154,7 +154,7 @@ async fn requests(
                 Err(verdict) => return Ok(verdict),
             }
         } else {
-            let made = call(attempt, work, stage, request, subject, None, *standing).await?;
+            let made = call(attempt, work, stage, request, subject, None, *standing, calls).await?;
             calls.extend(made.calls);
             *standing = made.standing;
             match made.verdict {
@@ -185,16 +185,10 @@ async fn each(
 ) -> Result<Result<String, Verdict>, Unmade> {
     let before = *standing;
     let made: Vec<Result<Made, Unmade>> = stream::iter(0..items.len())
-        .map(|n| {
-            call(
-                attempt,
-                work,
-                stage,
-                request,
-                subject,
-                Some((n, items[n].as_str())),
-                before,
-            )
+        .map(|n| async move {
+            // What registers has no items, so nothing else is made for one.
+            let item = Some((n, items[n].as_str()));
+            call(attempt, work, stage, request, subject, item, before, &mut Vec::new()).await
         })
         .buffered(request.parallel)
         .collect()

@@ -61,7 +61,9 @@ pub(super) struct Aim<'a> {
     pub registers: bool,
 }
 
-/// Makes the call of a request, for one item of it where it has items.
+/// Makes the call of a request, for one item of it where it has items. What it takes to know whether that is to be made at all
+/// is added to `calls`.
+#[expect(clippy::too_many_arguments, reason = "one call's arguments, and what it adds to")]
 pub(super) async fn call(
     attempt: &Attempt<'_>,
     work: &Work,
@@ -70,6 +72,7 @@ pub(super) async fn call(
     subject: &Subject,
     item: Option<(usize, &str)>,
     standing: Standing,
+    calls: &mut Vec<Call>,
 ) -> Result<Made, Unmade> {
     let aim = Aim {
         work,
@@ -81,7 +84,7 @@ pub(super) async fn call(
         registers: request.effect == Effect::Registers,
     };
     if aim.registers {
-        register(attempt, &aim, standing).await
+        register(attempt, &aim, standing, calls).await
     } else {
         rendered(attempt, &aim, standing).await
     }
@@ -155,11 +158,14 @@ pub(super) fn after(verdict: &Verdict, effect: Effect, standing: Standing) -> St
             registered: true,
             absents: 0,
         },
-        Verdict::Success { .. } | Verdict::Unknown { .. } if effect == Effect::Registers => Standing {
-            unresolved: true,
-            absents: 0,
-            ..standing
-        },
+        // Accepted, and not registered yet.
+        Verdict::Success { .. } | Verdict::Poll { .. } | Verdict::Unknown { .. } if effect == Effect::Registers => {
+            Standing {
+                unresolved: true,
+                absents: 0,
+                ..standing
+            }
+        }
         Verdict::Absent { .. } => Standing {
             absents: standing.absents + 1,
             ..standing

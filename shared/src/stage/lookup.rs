@@ -1,8 +1,8 @@
 //! Looking up what came of a call that registers and was not answered.
 //!
 //! "Absent" is no proof: what was accepted may still be in the API's own queue, and a look-up may answer so to everything.
-//! It is believed when the destination has been open for the settle time since the last call that may have been made, an
-//! earlier look-up said so too, and a look-up of a receipt that is known to be registered finds it.
+//! It is believed when a look-up said so before, the destination has been open for the settle time since then, and a look-up
+//! of a receipt that is known to be registered finds that one.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,25 +20,42 @@ use crate::store::step::{Call, Standing};
 
 /// How long a look-up is taken to work that has found something.
 const PROVED: Duration = Duration::from_secs(10);
+/// How long it is taken not to, after it was tried.
+const DOUBTED: Duration = Duration::from_secs(2);
 
-/// When look-ups last found something that is there, by pipeline and stage.
+/// What is known of look-ups, by pipeline and stage.
 #[derive(Debug, Default)]
-pub struct Proofs(Mutex<HashMap<(String, String), Instant>>);
+pub struct Proofs(Mutex<HashMap<(String, String), Proof>>);
+
+/// What a look-up of something that is there came to.
+#[derive(Debug)]
+struct Proof {
+    at: Instant,
+    /// Why it is not believed; `None`: it was found.
+    doubt: Option<String>,
+}
+
+impl Proof {
+    fn is_fresh(&self) -> bool {
+        self.at.elapsed() < if self.doubt.is_none() { PROVED } else { DOUBTED }
+    }
+}
 
 /// What a look-up came to.
 pub(super) enum Found {
     /// What is known of the call, or that nothing is known yet.
     Known(Made),
-    /// The call never was: the calls that it took to know.
-    Absent(Vec<Call>),
+    /// The call never was.
+    Absent,
 }
 
-/// Looks the call of `aim` up.
+/// Looks the call of `aim` up; that look-up is added to `calls` if more has to be done to know.
 pub(super) async fn find(
     attempt: &Attempt<'_>,
     aim: &Aim<'_>,
     lookup: &Lookup,
     standing: Standing,
+    calls: &mut Vec<Call>,
 ) -> Result<Found, Unmade> {
     let settled = record::settled(attempt.pool, aim.work.hold.id).await?;
     let begun = Instant::now();
@@ -51,17 +68,21 @@ pub(super) async fn find(
     let mut made = rendered(attempt, &asks, standing).await?;
     match &mut made.verdict {
         Verdict::Success { .. } => attempt.proofs.keep(aim, begun),
+        // The settle time begins with the first.
+        Verdict::Absent { again, .. } if standing.absents == 0 => *again = lookup.settle,
         Verdict::Absent { again, .. } if settled < lookup.settle => *again = lookup.settle.saturating_sub(settled),
-        Verdict::Absent { again, .. } if standing.absents == 0 => *again = aim.stage.retry.first,
-        Verdict::Absent { reason, .. } => match attempt.proofs.prove(attempt, aim, lookup, standing).await? {
-            None => return Ok(Found::Absent(made.calls)),
-            Some(doubt) => {
-                made.verdict = Verdict::Retry {
-                    reason: format!("{reason}, which is not believed: {doubt}"),
-                    after: None,
-                };
+        Verdict::Absent { reason, .. } => {
+            calls.append(&mut made.calls);
+            match attempt.proofs.prove(attempt, aim, lookup, standing).await? {
+                None => return Ok(Found::Absent),
+                Some(doubt) => {
+                    made.verdict = Verdict::Retry {
+                        reason: format!("{reason}, which is not believed: {doubt}"),
+                        after: None,
+                    };
+                }
             }
-        },
+        }
         _ => {}
     }
     Ok(Found::Known(made))
@@ -71,7 +92,7 @@ impl Proofs {
     /// Not while another is being made: that says the same.
     fn keep(&self, aim: &Aim<'_>, at: Instant) {
         if let Ok(mut proofs) = self.0.try_lock() {
-            proofs.insert(key(aim), at);
+            proofs.insert(key(aim), Proof { at, doubt: None });
         }
     }
 
@@ -84,35 +105,53 @@ impl Proofs {
         standing: Standing,
     ) -> Result<Option<String>, Unmade> {
         let mut proofs = self.0.lock().await;
-        if proofs.get(&key(aim)).is_some_and(|at| at.elapsed() < PROVED) {
-            return Ok(None);
+        if let Some(known) = proofs.get(&key(aim)).filter(|known| known.is_fresh()) {
+            return Ok(known.doubt.clone());
         }
-        let (pipeline, stage) = (&aim.work.pipeline, &aim.stage.name);
-        let Some(reference) = record::reference(attempt.pool, pipeline, stage, lookup.settle).await? else {
-            return Ok(Some("nothing is registered yet that it could be tried with".to_owned()));
-        };
         let begun = Instant::now();
-        let subject = Subject::new(Arc::clone(&reference.content), reference.results);
-        let asks = Aim {
-            request: &lookup.request,
-            subject: &subject,
-            call_id: &reference.call_id,
-            item: None,
-            ..*aim
-        };
-        let made = rendered(attempt, &asks, standing).await?;
-        let works = matches!(made.verdict, Verdict::Success { .. });
-        let result = if works { "found" } else { made.verdict.name() };
-        metrics::counter!("chekhov_lookup_proofs_total", "stage" => stage.clone(), "result" => result).increment(1);
-        if works {
-            proofs.insert(key(aim), begun);
-            return Ok(None);
-        }
-        tracing::warn!(receipt.id = %reference.id, stage, result, "a look-up does not find a receipt that is registered");
-        Ok(Some(format!(
-            "the look-up of a receipt that is registered came to {result}"
-        )))
+        let doubt = doubt(attempt, aim, lookup, standing).await?;
+        let at = if doubt.is_none() { begun } else { Instant::now() };
+        proofs.insert(
+            key(aim),
+            Proof {
+                at,
+                doubt: doubt.clone(),
+            },
+        );
+        Ok(doubt)
     }
+}
+
+/// Looks a receipt up that is registered; answers why the look-up is not to be believed.
+async fn doubt(
+    attempt: &Attempt<'_>,
+    aim: &Aim<'_>,
+    lookup: &Lookup,
+    standing: Standing,
+) -> Result<Option<String>, Unmade> {
+    let (pipeline, stage) = (&aim.work.pipeline, &aim.stage.name);
+    let Some(reference) = record::reference(attempt.pool, pipeline, stage, lookup.settle).await? else {
+        return Ok(Some("nothing is registered yet that it could be tried with".to_owned()));
+    };
+    let subject = Subject::new(Arc::clone(&reference.content), reference.results);
+    let asks = Aim {
+        request: &lookup.request,
+        subject: &subject,
+        call_id: &reference.call_id,
+        item: None,
+        ..*aim
+    };
+    let made = rendered(attempt, &asks, standing).await?;
+    let works = matches!(made.verdict, Verdict::Success { .. });
+    let result = if works { "found" } else { made.verdict.name() };
+    metrics::counter!("chekhov_lookup_proofs_total", "stage" => stage.clone(), "result" => result).increment(1);
+    if works {
+        return Ok(None);
+    }
+    tracing::warn!(receipt.id = %reference.id, stage, result, "a look-up does not find a receipt that is registered");
+    Ok(Some(format!(
+        "the look-up of a receipt that is registered came to {result}"
+    )))
 }
 
 fn key(aim: &Aim<'_>) -> (String, String) {

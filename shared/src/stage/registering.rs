@@ -6,29 +6,34 @@ use super::call::{Aim, Made, after, make, unrenderable};
 use super::lookup::{Found, find};
 use super::sends::{Prepared, open, prepare};
 use crate::pipeline::{Effect, Late, Verdict};
-use crate::store::step::Standing;
+use crate::store::step::{Call, Standing};
 
-/// Registers, or adopts what an earlier call is known to have come to.
-pub(super) async fn register(attempt: &Attempt<'_>, aim: &Aim<'_>, mut standing: Standing) -> Result<Made, Unmade> {
-    let mut calls = Vec::new();
-    if aim.stage.late == Late::Park
-        && standing == Standing::default()
-        && aim.work.deadline.is_some_and(|deadline| deadline < attempt.heart.now())
+/// Registers, or adopts what an earlier call is known to have come to. `calls`: those that are made on the way, on record
+/// whatever follows.
+pub(super) async fn register(
+    attempt: &Attempt<'_>,
+    aim: &Aim<'_>,
+    mut standing: Standing,
+    calls: &mut Vec<Call>,
+) -> Result<Made, Unmade> {
+    if standing == Standing::default()
+        && let Some(late) = late(attempt, aim)
     {
-        let reason = format!("{}: its deadline has passed", aim.stage.name);
-        return Ok(Made::unsent(Verdict::Park { reason }, standing));
+        return Ok(Made::unsent(late, standing));
     }
     let rendered = match prepare(attempt, aim, standing.unresolved).await? {
         Prepared::Opened(rendered) => rendered,
-        Prepared::LookUp(lookup, send) => match find(attempt, aim, lookup, standing).await? {
-            Found::Known(made) => return Ok(made),
-            Found::Absent(looked) => {
-                calls = looked;
-                standing.unresolved = false;
-                standing.absents = 0;
-                open(attempt, aim.work, &send).await?
+        Prepared::LookUp(lookup, send) => {
+            if let Found::Known(made) = find(attempt, aim, lookup, standing, calls).await? {
+                return Ok(made);
             }
-        },
+            standing.unresolved = false;
+            standing.absents = 0;
+            if let Some(late) = late(attempt, aim).filter(|_| !standing.registered) {
+                return Ok(Made::unsent(late, standing));
+            }
+            open(attempt, aim.work, &send).await?
+        }
         Prepared::Known { value, registered } => {
             let verdict = Verdict::Success { value, registered };
             let standing = after(&verdict, Effect::Registers, standing);
@@ -40,10 +45,19 @@ pub(super) async fn register(attempt: &Attempt<'_>, aim: &Aim<'_>, mut standing:
         }
         Prepared::Unrenderable(error) => return Ok(Made::unsent(unrenderable(aim, &error), standing)),
     };
-    let made = match rendered {
-        Some(rendered) => make(attempt, aim, rendered, standing).await?,
-        None => Made::unsent(unrenderable(aim, &"the stored request cannot be read"), standing),
-    };
-    calls.extend(made.calls);
-    Ok(Made { calls, ..made })
+    match rendered {
+        Some(rendered) => make(attempt, aim, rendered, standing).await,
+        None => Ok(Made::unsent(
+            unrenderable(aim, &"the stored request cannot be read"),
+            standing,
+        )),
+    }
+}
+
+/// What becomes of a receipt whose deadline has passed, of which nothing was sent that registers it.
+fn late(attempt: &Attempt<'_>, aim: &Aim<'_>) -> Option<Verdict> {
+    let is_late = || aim.work.deadline.is_some_and(|deadline| deadline < attempt.heart.now());
+    (aim.stage.late == Late::Park && is_late()).then(|| Verdict::Park {
+        reason: format!("{}: its deadline has passed", aim.stage.name),
+    })
 }

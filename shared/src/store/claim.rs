@@ -53,8 +53,8 @@ pub async fn internal_backlog(pool: &PgPool, bound: i64) -> Result<i64, StoreErr
     .await?)
 }
 
-/// Claims the receipt that a closed destination is probed with: what is due first, what was sent before what is new, and if
-/// nothing waits one that is queued (a scan of `work`, which only then finds nothing else there). `only_sent`: nothing new.
+/// Claims the receipt that a closed destination is probed with: what is due and what is new in turns (or those that fail by
+/// themselves would be the canary each time), then what is due later, and if nothing waits one that is queued (a scan of `work`, which only then finds nothing else there). `only_sent`: nothing new.
 ///
 /// # Errors
 /// When the database does not answer. What it claimed all the same has an owner that does not know of it.
@@ -67,7 +67,7 @@ pub async fn canary(
     Ok(sqlx::query_scalar!(
         r#"
         with timer as materialized (
-            select ctid as place from work where destination = $1 and call_due_at is not null and (not $3 or unresolved or registered)
+            select ctid as place, call_due_at from work where destination = $1 and call_due_at is not null and (not $3 or unresolved or registered)
             order by call_due_at limit 1 for update skip locked
         ), first as materialized (
             select ctid as place from work where destination = $1 and first_call_key is not null and not $3
@@ -80,7 +80,8 @@ pub async fn canary(
             limit 1 for update skip locked
         ), chosen as (
             select place from (
-                select place, 1 as turn from timer union all select place, 2 from first union all select place, 3 from queued
+                select place, case when call_due_at <= now() and (select probes from destinations where name = $1) % 2 = 0 then 1 else 3 end as turn from timer
+                union all select place, 2 from first union all select place, 4 from queued
             ) candidates order by turn limit 1
         ), before as (
             select work.id, work.state from work join chosen on work.ctid = chosen.place

@@ -12,6 +12,9 @@ use super::{StoreError, millis};
 use crate::destination::pace::{Grant, Pace};
 use crate::destination::{Change, Closing, Destination, Mode, Settings, speed};
 
+/// The service that instances of the dispatcher are listed under.
+pub const DISPATCHER: &str = "chekhov-external-dispatcher";
+
 /// Declares what the configuration says of a destination. Its row keeps what operators changed and what it went through.
 ///
 /// # Errors
@@ -59,10 +62,12 @@ async fn rows(pool: &PgPool, is_due: bool) -> Result<Vec<(Destination, bool)>, S
                     when mode = 'open' then exists (select from work where destination = d.name and first_call_key is not null)
                                          or exists (select from work where destination = d.name and call_due_at <= now())
                     when mode = 'draining' then exists (select from work where destination = d.name and call_due_at <= now() and (unresolved or registered))
-                    else false end as "due!"
+                    else false end as "due!",
+               (select array_agg(id order by id) from instances where service = $2) as dispatchers
         from destinations d order by name
         "#,
         is_due,
+        DISPATCHER,
     )
     .fetch_all(pool)
     .await?;
@@ -93,6 +98,7 @@ async fn rows(pool: &PgPool, is_due: bool) -> Result<Vec<(Destination, bool)>, S
                 open_for: row.open_for_ms.map(time),
                 read,
                 settings,
+                dispatchers: row.dispatchers.unwrap_or_default(),
             };
             Ok((destination, row.due))
         })

@@ -101,7 +101,7 @@ pub async fn resolve(pool: &PgPool, resolved: Resolved<'_>, resolution: Resoluti
             update work set state = 'waiting', epoch = epoch + 1, moved_at = now(), failures = 0, polls = 0, undeclared = 0, spent_ms = 0,
                    unresolved = $7::text is not null, absents = 0, unknown_at = case when $7::text is not null then now() end,
                    call_due_at = now(), reason = 'resolved by ' || $6
-            where id = $1 and epoch = $2 and state = 'parked' and unresolved and not registered
+            where id = $1 and epoch = $2 and state = 'parked' and unresolved
             returning id, attempt
         ), recorded as (
             insert into calls (id, receipt, stage, request, attempt, call_id, started_at, duration_ms, outcome, error, registers, registered, value)

@@ -42,18 +42,17 @@ pub async fn find(pool: &PgPool, merchant: &str, external_id: &str) -> Result<Or
     })
 }
 
-/// Wakes the refunds whose original has ended: of this one, or of all. Answers how many.
+/// Wakes the refunds that wait for this original, if it has ended. Answers how many.
 ///
 /// # Errors
 /// When the database does not answer; repeating is harmless.
-pub async fn wake(pool: &PgPool, original: Option<Uuid>) -> Result<u64, StoreError> {
+pub async fn wake(pool: &PgPool, original: Uuid) -> Result<u64, StoreError> {
     Ok(sqlx::query!(
         r#"
         with refunds as materialized (
             select work.ctid as place, coalesce(finished.state::text, 'registered') as ended
             from work left join finished on finished.id = work.waits_for
-            where work.waits_for is not null and ($1::uuid is null or work.waits_for = $1)
-              and not exists (select from work original where original.id = work.waits_for)
+            where work.waits_for = $1 and not exists (select from work original where original.id = $1)
             order by work.id for update of work
         )
         update work set waits_for = null, epoch = work.epoch + 1, moved_at = now(),
@@ -67,4 +66,20 @@ pub async fn wake(pool: &PgPool, original: Option<Uuid>) -> Result<u64, StoreErr
     .execute(pool)
     .await?
     .rows_affected())
+}
+
+/// Originals that have ended while refunds wait for them: nobody woke those. A scan of the refunds that wait.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn missed(pool: &PgPool) -> Result<Vec<Uuid>, StoreError> {
+    Ok(sqlx::query_scalar!(
+        r#"
+        select distinct waits_for as "original!" from work
+        where waits_for is not null and not exists (select from work original where original.id = work.waits_for)
+        limit 1000
+        "#
+    )
+    .fetch_all(pool)
+    .await?)
 }

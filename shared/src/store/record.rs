@@ -109,7 +109,7 @@ pub struct Reference {
     pub results: Vec<(String, String)>,
 }
 
-/// One of the latest receipts that this version of a pipeline registered at least `ago` ago by a call of `stage`.
+/// One of the latest receipts that this pipeline, in whatever version, registered at least `ago` ago by a call of `stage`.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -123,13 +123,16 @@ pub async fn reference(
         r#"
         select r.id, r.content::text as "content!", made.call_id
         from (select id from finished where state = 'registered' and finished_at < now() - $3::bigint * interval '1 ms'
-              order by id desc limit 200) latest
-        join receipts r on r.id = latest.id and r.pipeline = $1
+              order by id desc limit 5000) latest
         cross join lateral (
             select call_id from calls where receipt = latest.id and stage = $2 and registers and value is not null
             order by stored_at desc limit 1
         ) made
-        order by random() limit 1
+        join receipts r on r.id = latest.id
+        where r.pipeline = $1 or exists (
+            select from pipelines mine join pipelines its on its.name = mine.name where mine.version = $1 and its.version = r.pipeline
+        )
+        limit 1
         "#,
         pipeline,
         stage,

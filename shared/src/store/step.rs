@@ -163,6 +163,7 @@ fn refused(before: &Work, calls: Vec<Call>, error: &StoreError) -> Step {
         counters: before.counters,
         standing: Standing {
             unresolved: before.standing.unresolved || registers,
+            absents: 0,
             ..before.standing
         },
         reason: Some(format!("what its stage came to could not be stored: {error}")),

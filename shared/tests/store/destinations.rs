@@ -261,17 +261,30 @@ async fn a_relay_sees_what_is_due_for_whom_and_nothing_behind_a_closed_one(pool:
 }
 
 #[sqlx::test(migrations = "../migrations")]
-async fn a_canary_is_what_was_sent_then_what_is_new_then_what_is_queued(pool: PgPool) {
+async fn a_canary_is_what_is_due_then_what_is_new_then_what_is_due_later_then_what_is_queued(pool: PgPool) {
     declared(&pool).await;
     let canary = async |only_sent| claim::canary(&pool, FISCAL, ME, only_sent).await.unwrap();
     assert_eq!(canary(false).await, None);
     let queued = queued(&pool).await.id;
     let new = accept(&pool, Start::FirstCall).await;
-    let sent = accept(&pool, Start::Owned(ME)).await;
-    assert!(moves(&pool, step(held(sent, 1), To::WaitCall(Duration::from_mins(1)))).await);
+    let (sent, later) = (
+        accept(&pool, Start::Owned(ME)).await,
+        accept(&pool, Start::Owned(ME)).await,
+    );
+    assert!(moves(&pool, step(held(sent, 1), To::WaitCall(Duration::ZERO))).await);
+    assert!(moves(&pool, step(held(later, 1), To::WaitCall(Duration::from_mins(1)))).await);
     assert_eq!(canary(true).await, None, "nothing is unresolved");
+    let probes = async |probes: i32| {
+        let sql = "update destinations set probes = $1";
+        sqlx::query(sql).bind(probes).execute(&pool).await.unwrap();
+    };
+    probes(1).await;
+    assert_eq!(canary(false).await, Some(new), "in turns");
+    probes(2).await;
+    let new = accept(&pool, Start::FirstCall).await;
     assert_eq!(canary(false).await, Some(sent));
     assert_eq!(canary(false).await, Some(new));
+    assert_eq!(canary(false).await, Some(later));
     assert_eq!(relay::depth(&pool, FISCAL).await.unwrap(), 1);
     assert_eq!(canary(false).await, Some(queued));
     assert_eq!(relay::depth(&pool, FISCAL).await.unwrap(), 0);

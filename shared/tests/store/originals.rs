@@ -89,10 +89,11 @@ async fn a_refund_that_came_to_wait_too_late_is_woken_all_the_same(pool: PgPool)
         refund(&pool, failed).await,
         refund(&pool, open).await,
     );
-    assert_eq!(originals::wake(&pool, Some(open)).await.unwrap(), 0);
-    assert_eq!(originals::wake(&pool, Some(sale)).await.unwrap(), 1);
+    assert_eq!(originals::wake(&pool, open).await.unwrap(), 0);
+    assert_eq!(originals::wake(&pool, sale).await.unwrap(), 1);
     assert!(is_first_call(&pool, woken).await);
-    assert_eq!(originals::wake(&pool, None).await.unwrap(), 1);
+    assert_eq!(originals::missed(&pool).await.unwrap(), [failed]);
+    assert_eq!(originals::wake(&pool, failed).await.unwrap(), 1);
     assert_eq!(state(&pool, parked).await, "parked");
     assert!(!is_first_call(&pool, waits).await);
 }

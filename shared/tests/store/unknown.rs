@@ -74,8 +74,16 @@ async fn an_unknown_call_settles_from_the_last_time_it_may_have_been_made(pool: 
     assert_eq!(settled(&pool, id).await, 60);
     let hold = taken(&pool, id).await;
     assert!(moves(&pool, came_to(hold, 1)).await);
-    assert_eq!(settled(&pool, id).await, 60, "a look-up changes nothing");
-    assert_eq!(work(&pool, id).await.unwrap().standing.absents, 1);
+    assert_eq!(
+        settled(&pool, id).await,
+        0,
+        "the API may have been away until it answered that"
+    );
+    passes(&pool, id, 60.0).await;
+    let hold = taken(&pool, id).await;
+    assert!(moves(&pool, came_to(hold, 2)).await);
+    assert_eq!(settled(&pool, id).await, 60, "a later look-up changes nothing");
+    assert_eq!(work(&pool, id).await.unwrap().standing.absents, 2);
 
     let hold = taken(&pool, id).await;
     assert!(moves(&pool, came_to(hold, 0)).await);

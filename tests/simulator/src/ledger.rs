@@ -26,6 +26,8 @@ pub(crate) struct Ledger {
     /// Registered more than once at one API.
     pub(crate) twice: BTreeSet<Arc<str>>,
     agents: HashSet<Arc<str>>,
+    pub(crate) under_way: usize,
+    pub(crate) most_under_way: usize,
 }
 
 /// Names a call, also after the ledger was forgotten (then it names none).
@@ -190,6 +192,8 @@ impl Ledger {
     pub(crate) fn forget(&mut self) {
         *self = Self {
             base: self.base + self.calls.len(),
+            under_way: self.under_way,
+            most_under_way: self.under_way,
             ..Self::default()
         };
     }

@@ -43,6 +43,24 @@ struct Job {
     fault: Option<Arc<Fault>>,
 }
 
+/// A fiscal call that has not been answered, whose client waits.
+struct UnderWay<'a>(&'a Shared);
+
+impl<'a> UnderWay<'a> {
+    fn begun(shared: &'a Shared) -> Self {
+        let mut ledger = lock(&shared.ledger);
+        ledger.under_way += 1;
+        ledger.most_under_way = ledger.most_under_way.max(ledger.under_way);
+        Self(shared)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.ledger).under_way -= 1;
+    }
+}
+
 /// Answers any request of a simulated service, or closes its connection.
 pub(crate) async fn handle(State(simulator): State<Simulator>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
@@ -54,6 +72,7 @@ pub(crate) async fn handle(State(simulator): State<Simulator>, request: Request)
     let route = Route::parse(&parts.method, parts.uri.path());
     let call = describe(&route, &parts, connection);
     let id = lock(&shared.ledger).arrived(call.clone());
+    let _under_way = (call.target.limited() == Some(Api::Fiscal)).then(|| UnderWay::begun(shared));
     if let Some(answer) = respond(shared, route, &parts, body, call, id, connection).await {
         lock(&shared.ledger).answered(id, answer.status.as_u16());
         return answer.into_response();

@@ -28,6 +28,8 @@ pub(crate) struct Summary {
     struck: BTreeMap<&'static str, BTreeMap<&'static str, u64>>,
     max_calls_in_1s: usize,
     max_sent_in_1s: usize,
+    /// Fiscal calls that waited for their answer at once.
+    max_under_way: usize,
 }
 
 impl Summary {
@@ -65,6 +67,7 @@ impl Summary {
             struck,
             max_calls_in_1s: 0,
             max_sent_in_1s: 0,
+            max_under_way: ledger.most_under_way,
         };
         (summary, instants)
     }

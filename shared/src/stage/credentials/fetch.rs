@@ -39,6 +39,10 @@ impl Credentials {
             headers: vec![(CONTENT_TYPE.to_string(), self.source.content_type.clone())],
             body: Some(self.source.body.expose().as_bytes().to_vec()),
         };
+        let request = by.endpoint.signed(request).await.map_err(|error| Failure {
+            reason: error.to_string(),
+            after: None,
+        })?;
         let span = info_span!(
             target: "chekhov", "token", otel.name = "POST", otel.kind = "client",
             http.request.method = "POST", server.address = %self.destination,

@@ -179,8 +179,8 @@ async fn advance(
                 attempt = held.attempt, failures = held.failures, polls = held.polls, undeclared = held.undeclared,
                 reissues = held.reissues, spent_ms = held.spent_ms,
                 unresolved = held.unresolved, registered = held.registered, reason = held.reason, absents = held.absents,
-                -- What no look-up has followed yet is counted from here.
-                unknown_at = case when held.unresolved and (held.absents = 0 or work.unknown_at is null) then now() else work.unknown_at end
+                -- Counted from the first look-up that did not find it: the API answered then, and may still have it in a queue.
+                unknown_at = case when held.unresolved and (held.absents <= 1 or work.unknown_at is null) then now() else work.unknown_at end
             from held where work.ctid = held.place and held.to_ not in ('registered', 'rejected')
             returning held.id, held.to_, held.destination
         ), counted as (

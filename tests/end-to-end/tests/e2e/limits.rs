@@ -7,7 +7,7 @@ use serde_json::json;
 use time::OffsetDateTime;
 use tokio::time::sleep;
 
-use super::receipts;
+use super::{all_registered, mortal, receipts};
 
 /// Milliseconds since 1970.
 pub fn now() -> i64 {
@@ -116,4 +116,31 @@ async fn polls_of_stuck_receipts_do_not_starve_registrations() {
     let polls = calls.iter().filter(|call| call.target == "fiscal.report").count();
     assert!(polls >= 40, "{polls} polls meanwhile: they took no turns from anybody");
     stack.ledger.clear_faults().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_dispatchers_share_the_concurrency_while_one_dies_and_one_joins() {
+    let options = Options {
+        dispatchers: 3,
+        ..mortal()
+    };
+    let options = options
+        .with("destination.fiscal.limits", "")
+        .with("destination.fiscal.concurrency", "8");
+    let mut stack = Stack::start(&options).await.unwrap();
+    let slow = json!({"fiscal": {"mode": "slow", "latency_ms": 200}});
+    stack.ledger.set_faults(&slow).await.unwrap();
+    stack.post_all(&receipts(160)).await.unwrap();
+    let most = async || stack.ledger.summary().await.unwrap()["max_under_way"].as_u64().unwrap();
+    eventually(Duration::from_secs(20), "all places are taken", async || {
+        most().await == 8
+    })
+    .await;
+    stack.dispatchers[0].process.kill().unwrap();
+    stack.add_dispatcher().await.unwrap();
+    stack.post_all(&receipts(80)).await.unwrap();
+    stack.settled(Duration::from_mins(1)).await;
+    all_registered(&stack).await;
+    let most = stack.ledger.summary().await.unwrap()["max_under_way"].as_u64().unwrap();
+    assert_eq!(most, 8, "calls under way at once");
 }
