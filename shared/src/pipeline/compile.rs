@@ -230,7 +230,7 @@ fn read(table: &Table, source: &Source, found: &mut Found) -> Option<(String, Ve
                 .add(name, format!("the table [{name}.<request>] is missing")),
         }
     }
-    registering::tell(&mut stages);
+    registering::tell(&mut stages, context.found);
     Some((name?, stages))
 }
 

@@ -1,12 +1,14 @@
 //! Which success means that a receipt is registered, and what may still be reissued then. A pipeline may register at several
 //! destinations, one after the other.
 
+use crate::pipeline::mistakes::Found;
 use crate::pipeline::request::Then;
 use crate::pipeline::{Effect, Request, Stage, Unknown};
 
 /// Tells every request of a pipeline what the others say about registering.
-pub(super) fn tell(stages: &mut [Stage]) {
+pub(super) fn tell(stages: &mut [Stage], found: &mut Found) {
     success(stages);
+    one_at_a_time(stages, found);
     let apart: Vec<Vec<bool>> = (0..stages.len())
         .map(|at| (0..stages[at].requests.len()).map(|n| apart(stages, at, n)).collect())
         .collect();
@@ -33,6 +35,30 @@ fn success(stages: &mut [Stage]) {
             request.success_registers = !is_said && request.effect == Effect::Registers;
             if let Unknown::Lookup(lookup) = &mut request.unknown {
                 lookup.request.success_registers = request.success_registers;
+            }
+        }
+    }
+}
+
+/// A receipt has one standing: what became of one registration is said before the next one begins.
+fn one_at_a_time(stages: &[Stage], found: &mut Found) {
+    for (at, stage) in stages.iter().enumerate() {
+        let Some(first) = stage.registers().filter(|request| !request.success_registers) else {
+            continue;
+        };
+        let later = &stages[at + 1..];
+        let is_about = |by: &Stage| by.destination().is_none() || by.destination() == stage.destination();
+        let Some(told) = later
+            .iter()
+            .position(|by| is_about(by) && by.requests.iter().any(has_rule))
+        else {
+            continue;
+        };
+        for between in &later[..told] {
+            if let Some(second) = between.registers() {
+                let (by, of) = (&later[told].name, format!("{}.{}", stage.name, first.name));
+                let place = format!("{}.{}", between.name, second.name);
+                found.add(&place, format!("it registers before `{by}` says what became of {of}"));
             }
         }
     }
@@ -107,6 +133,22 @@ mod tests {
             .map(|stage| stage.requests[0].reissues_apart())
             .collect();
         assert_eq!(apart, [false, false, false, true, false]);
+    }
+
+    #[test]
+    fn one_registration_is_known_before_the_next_begins() {
+        let wrong = TWO.replace("\"confirm_a\", \"b\"", "\"b\", \"confirm_a\"");
+        let source = Source {
+            toml: wrong,
+            files: [].into(),
+            unread: [].into(),
+        };
+        let mistakes = Pipeline::compile(source).err().unwrap();
+        let text = mistakes.to_string();
+        assert!(
+            text.contains("b.send: it registers before `confirm_a` says what became of a.send"),
+            "{text}"
+        );
     }
 
     #[test]
