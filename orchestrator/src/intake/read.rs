@@ -1,6 +1,6 @@
 //! Reading receipts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use axum::Json;
@@ -61,6 +61,9 @@ pub struct CallView {
     request: String,
     attempt: i32,
     call_id: String,
+    /// Of a call that was issued anew: the call id it was issued instead of, which is known to have failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reissue_of: Option<String>,
     #[serde(with = "time::serde::rfc3339")]
     started_at: OffsetDateTime,
     duration_ms: i32,
@@ -157,6 +160,7 @@ async fn view(intake: &Intake, caller: &Caller, id: Uuid) -> Result<Option<Recei
         results.insert(stage, RawValue::from_string(value).map_err(unreadable)?);
     }
     let history = read::history(&intake.pool, id).await?;
+    let mut issued = HashMap::new();
     let pipeline = intake.versions.get(&receipt.pipeline).await.ok();
     let position = receipt.position.and_then(|position| usize::try_from(position).ok());
     let stage = position.and_then(|position| pipeline.as_ref()?.stages.get(position).map(|stage| stage.name.clone()));
@@ -186,20 +190,26 @@ async fn view(intake: &Intake, caller: &Caller, id: Uuid) -> Result<Option<Recei
             version: receipt.pipeline,
         },
         results,
-        history: history
-            .into_iter()
-            .map(|call| CallView {
-                stage: call.stage,
-                request: call.request,
-                attempt: call.attempt,
-                call_id: call.call_id,
-                started_at: call.started_at,
-                duration_ms: call.duration_ms,
-                outcome: call.outcome,
-                status: call.status,
-                error: call.error,
-                retry_after_s: call.retry_after_s,
-            })
-            .collect(),
+        history: history.into_iter().map(|call| call_view(call, &mut issued)).collect(),
     }))
+}
+
+/// `issued`: the last call id of each request that registers, so far.
+fn call_view(call: read::PastCall, issued: &mut HashMap<String, String>) -> CallView {
+    let before = call
+        .registers
+        .then(|| issued.insert(call.stage.clone(), call.call_id.clone()));
+    CallView {
+        reissue_of: before.flatten().filter(|before| *before != call.call_id),
+        stage: call.stage,
+        request: call.request,
+        attempt: call.attempt,
+        call_id: call.call_id,
+        started_at: call.started_at,
+        duration_ms: call.duration_ms,
+        outcome: call.outcome,
+        status: call.status,
+        error: call.error,
+        retry_after_s: call.retry_after_s,
+    }
 }

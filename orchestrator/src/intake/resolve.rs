@@ -30,7 +30,8 @@ pub struct Finding {
     value: Option<Box<RawValue>>,
 }
 
-/// Resolves the call that a parked receipt stands at: it is adopted if it is there, and made again if it is not.
+/// Resolves the call that a parked receipt stands at, or that was accepted before: it is adopted if it is there, and made again
+/// if it is not.
 #[utoipa::path(post, path = "/v1/receipts/{id}/resolve", params(("id" = Uuid, Path)), request_body = Finding, responses(
     (status = 204, description = "It waits, due now"), (status = 400, body = Problem), (status = 401, body = Problem),
     (status = 403, body = Problem), (status = 404, body = Problem),
@@ -60,11 +61,18 @@ pub async fn resolve(
         .get(&work.pipeline)
         .await
         .map_err(|error| Problem::new(StatusCode::CONFLICT, error.to_string()))?;
-    let stage = pipeline.stages.get(work.position);
-    let Some((stage, request)) = stage.and_then(|stage| Some((stage, stage.registers()?))) else {
+    // The request that registers, here or before: what it was accepted for may have been lost there.
+    let mut upto = pipeline.stages.iter().enumerate().take(work.position + 1).rev();
+    let found = upto.find_map(|(at, stage)| Some((at, stage, stage.registers()?)));
+    let Some((at, stage, request)) = found else {
         return Err(conflict(&intake, id, nothing).await?);
     };
+    let is_behind = at < work.position;
     let resolution = match (finding.there, &finding.value) {
+        (true, _) if is_behind => {
+            let detail = "it was accepted there: only that it is not there any more can be said of it";
+            return Err(Problem::new(StatusCode::CONFLICT, detail));
+        }
         (false, None) => Resolution::Absent,
         (true, Some(value)) => Resolution::There {
             value: value.get(),
@@ -73,10 +81,12 @@ pub async fn resolve(
         (true, None) => return Err(bad("value: what the call came to is needed".to_owned())),
         (false, Some(_)) => return Err(bad("value: there is none of what is not there".to_owned())),
     };
+    let back = i16::try_from(at).unwrap_or(i16::MAX);
     let resolved = Resolved {
         id,
         epoch: work.hold.epoch,
         call: (&stage.name, &request.name, &attempt::key(&work, stage, request, None)),
+        back: is_behind.then(|| (back, stage.destination().unwrap_or_default())),
         by: caller.name(),
     };
     if operate::resolve(&intake.pool, resolved, resolution).await? {

@@ -35,13 +35,14 @@ impl Runner {
     pub(super) async fn first_call(&self, work: &Work, step: Step) -> Step {
         let original = match work.original() {
             None => Ok(Original::Unknown),
-            Some(external_id) => originals::find(&self.pool, &work.merchant, &external_id).await,
+            Some(external_id) => originals::find(&self.pool, work.hold.id, &work.merchant, &external_id).await,
         };
         let (to, reason) = match original {
             Ok(Original::Open(original)) => (
                 To::WaitOriginal(original),
                 "its original is not registered yet".to_owned(),
             ),
+            Ok(Original::Circular) => (To::Park, "its original waits for it".to_owned()),
             Ok(Original::Ended(state)) if state != "registered" => (To::Park, format!("its original was {state}")),
             Ok(Original::Unknown | Original::Ended(_)) => {
                 let room = self.hand_off.bound(&step.destination);

@@ -80,12 +80,15 @@ pub struct Resolved<'a> {
     pub epoch: i32,
     /// Stage, request and call id.
     pub call: (&'a str, &'a str, &'a str),
+    /// Where that call is made, if the receipt stands behind it: its stage's index and destination.
+    pub back: Option<(i16, &'a str)>,
     /// Who says so.
     pub by: &'a str,
 }
 
 /// Resolves the call that a parked receipt stands at, and gives the receipt another try: it waits, due now, with a fresh
-/// budget. What is there goes on record like an answer, and is read before any repeat. Answers whether it was moved.
+/// budget. What is there goes on record like an answer, and is read before any repeat; what is not there, though it was
+/// accepted, is made anew under another call id. Answers whether it was moved.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -100,6 +103,9 @@ pub async fn resolve(pool: &PgPool, resolved: Resolved<'_>, resolution: Resoluti
         with moved as (
             update work set state = 'waiting', epoch = epoch + 1, moved_at = now(), failures = 0, polls = 0, undeclared = 0, spent_ms = 0,
                    unresolved = $7::text is not null, absents = 0, unknown_at = case when $7::text is not null then now() end,
+                   position = coalesce($10, position), destination = coalesce($11, destination),
+                   reissues = reissues + case when $10::smallint is null then 0 else 1 end,
+                   attempt = case when $10::smallint is null then attempt else 0 end,
                    call_due_at = now(), reason = 'resolved by ' || $6
             where id = $1 and epoch = $2 and state = 'parked' and unresolved
             returning id, attempt
@@ -120,6 +126,8 @@ pub async fn resolve(pool: &PgPool, resolved: Resolved<'_>, resolution: Resoluti
         value,
         registered,
         Uuid::now_v7(),
+        resolved.back.map(|(position, _)| position),
+        resolved.back.map(|(_, destination)| destination),
     )
     .fetch_optional(pool)
     .await?;

@@ -17,25 +17,35 @@ pub enum Original {
     Open(Uuid),
     /// It ended so: `registered`, `rejected` or `cancelled`.
     Ended(String),
+    /// It waits for this very refund, or for one that does.
+    Circular,
 }
 
-/// Looks a refund's original up.
+/// Looks the original of the refund `id` up.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn find(pool: &PgPool, merchant: &str, external_id: &str) -> Result<Original, StoreError> {
+pub async fn find(pool: &PgPool, id: Uuid, merchant: &str, external_id: &str) -> Result<Original, StoreError> {
     let found = sqlx::query!(
         r#"
-        select keys.receipt, finished.state::text as state, work.id is not null as "open!"
+        with recursive chain as (
+            select receipt as id, 1 as n from receipt_keys where merchant = $1 and external_id = $2
+            union all
+            select work.waits_for, n + 1 from chain join work on work.id = chain.id where work.waits_for is not null and n < 100
+        )
+        select keys.receipt, finished.state::text as state, work.id is not null as "open!",
+               exists (select from chain where chain.id = $3) as "circular!"
         from receipt_keys keys left join work on work.id = keys.receipt left join finished on finished.id = keys.receipt
         where keys.merchant = $1 and keys.external_id = $2
         "#,
         merchant,
-        external_id
+        external_id,
+        id
     )
     .fetch_optional(pool)
     .await?;
     Ok(match found {
+        Some(row) if row.circular => Original::Circular,
         Some(row) if row.open => Original::Open(row.receipt),
         Some(row) => row.state.map_or(Original::Unknown, Original::Ended),
         None => Original::Unknown,

@@ -66,6 +66,8 @@ pub struct PastCall {
     pub error: Option<String>,
     /// `Retry-After`.
     pub retry_after_s: Option<i32>,
+    /// Whether it is of a request that registers.
+    pub registers: bool,
 }
 
 /// Reads one receipt.
@@ -144,7 +146,7 @@ pub async fn history(pool: &PgPool, id: Uuid) -> Result<Vec<PastCall>, StoreErro
     Ok(sqlx::query_as!(
         PastCall,
         r#"
-        select stage, request, attempt, call_id, started_at, duration_ms, outcome, status, error, retry_after_s
+        select stage, request, attempt, call_id, started_at, duration_ms, outcome, status, error, retry_after_s, registers
         from calls where receipt = $1 and request <> '' order by started_at limit 1000
         "#,
         id

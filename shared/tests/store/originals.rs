@@ -29,7 +29,7 @@ async fn is_first_call(pool: &PgPool, id: Uuid) -> bool {
 
 #[sqlx::test(migrations = "../migrations")]
 async fn what_is_known_of_an_original_is_told(pool: PgPool) {
-    let find = async |external_id: &str| originals::find(&pool, "m-1", external_id).await.unwrap();
+    let find = async |external_id: &str| originals::find(&pool, Uuid::nil(), "m-1", external_id).await.unwrap();
     assert_eq!(find("sale").await, Original::Unknown);
     let sale = given("sale", Start::Owned(ME));
     let id = sale.id;
@@ -38,7 +38,7 @@ async fn what_is_known_of_an_original_is_told(pool: PgPool) {
     assert!(moves(&pool, step(held(id, 1), To::Registered)).await);
     assert_eq!(find("sale").await, Original::Ended("registered".to_owned()));
     assert_eq!(
-        originals::find(&pool, "m-2", "sale").await.unwrap(),
+        originals::find(&pool, Uuid::nil(), "m-2", "sale").await.unwrap(),
         Original::Unknown,
         "another merchant's"
     );
@@ -96,4 +96,16 @@ async fn a_refund_that_came_to_wait_too_late_is_woken_all_the_same(pool: PgPool)
     assert_eq!(originals::wake(&pool, failed).await.unwrap(), 1);
     assert_eq!(state(&pool, parked).await, "parked");
     assert!(!is_first_call(&pool, waits).await);
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn refunds_of_each_other_are_found_out(pool: PgPool) {
+    let (sale, first) = (given("sale", Start::Owned(ME)), given("first", Start::Owned(ME)));
+    let (sale_id, first_id) = (sale.id, first.id);
+    committed::<AcceptBatch>(&pool, &[first, sale], false).await;
+    let second = accept(&pool, Start::Owned(ME)).await;
+    assert!(moves(&pool, step(held(first_id, 1), To::WaitOriginal(second))).await);
+    let find = async |id, external_id: &str| originals::find(&pool, id, "m-1", external_id).await.unwrap();
+    assert_eq!(find(second, "first").await, Original::Circular);
+    assert_eq!(find(second, "sale").await, Original::Open(sale_id));
 }

@@ -152,6 +152,7 @@ async fn a_person_resolves_what_is_parked_and_as_it_was_seen(pool: PgPool) {
                 id,
                 epoch,
                 call: ("register", "send", "c1"),
+                back: None,
                 by: "somebody",
             };
             operate::resolve(&pool, resolved, resolution).await.unwrap()

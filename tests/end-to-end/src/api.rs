@@ -62,6 +62,8 @@ pub struct Call {
     pub request: String,
     /// Its idempotency key.
     pub call_id: String,
+    /// The key that it was issued instead of.
+    pub reissue_of: Option<String>,
     /// When it began.
     #[serde(with = "time::serde::rfc3339")]
     pub started_at: OffsetDateTime,

@@ -168,5 +168,14 @@ async fn what_failed_there_is_registered_anew_under_another_key(stack: &mut Stac
     keys.dedup();
     assert!(calls >= 2 && keys.len() == calls, "{:#?}", shown.history);
     assert!(shown.history.iter().any(|call| call.outcome == "reissue"));
+    let registers: Vec<_> = shown.history.iter().filter(|call| call.stage == "register").collect();
+    for pair in registers.windows(2) {
+        assert_eq!(
+            pair[1].reissue_of.as_ref(),
+            Some(&pair[0].call_id),
+            "{:#?}",
+            shown.history
+        );
+    }
     all_registered(stack).await;
 }

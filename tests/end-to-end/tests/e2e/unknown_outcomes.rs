@@ -159,4 +159,38 @@ async fn what_nobody_can_be_asked_about_is_found_out_by_a_person() {
         assert_eq!(api.resolve(&posted.id, &finding).await.unwrap().status, 409);
     }
     all_registered(&stack).await;
+
+    // Accepted, and then lost there: only a person can say that it is to be registered anew.
+    stack.posted.clear();
+    stack
+        .ledger
+        .set(&json!({"idempotent": false, "done_after_ms": 60_000}))
+        .await
+        .unwrap();
+    stack.post_all(&receipts(1)).await.unwrap();
+    let posted = stack.posted[0].clone();
+    eventually(SOON, "it is accepted", async || {
+        let history = stack.shown(&posted).await.history;
+        history.iter().any(|call| call.outcome == "poll")
+    })
+    .await;
+    stack.ledger.forget().await.unwrap();
+    stack.ledger.set(&json!({"idempotent": false})).await.unwrap();
+    stack.shown_in(&posted, "parked", SOON).await;
+    let api = &stack.orchestrators[0].api;
+    let there = json!({"there": true, "value": {"uuid": "of no use"}});
+    assert_eq!(api.resolve(&posted.id, &there).await.unwrap().status, 409);
+    assert_eq!(
+        api.resolve(&posted.id, &json!({"there": false})).await.unwrap().status,
+        204
+    );
+    let shown = stack.shown_in(&posted, "registered", SOON).await;
+    let sends = shown
+        .history
+        .iter()
+        .filter(|call| call.request == "send" && call.outcome == "success");
+    let mut keys: Vec<_> = sends.map(|call| &call.call_id).collect();
+    keys.dedup();
+    assert_eq!(keys.len(), 2, "{:#?}", shown.history);
+    all_registered(&stack).await;
 }
