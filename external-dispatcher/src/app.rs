@@ -81,7 +81,7 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
             queue: queue.clone(),
             gate: Gate::new(
                 name,
-                heart.id(),
+                Arc::clone(&heart),
                 destination.message(),
                 Arc::clone(&following),
                 pool.clone(),

@@ -25,6 +25,8 @@ use crate::dispatch::{Dispatcher, Live, Untaken};
 
 /// How long a dispatcher that joins others waits: they read the list of dispatchers every second.
 const JOIN: Duration = Duration::from_secs(3);
+/// How often it is looked whether the queue is to be read, while nobody says so.
+const LOOK: Duration = Duration::from_secs(5);
 /// How often the watchdog looks.
 const WATCH: Duration = Duration::from_secs(5);
 /// Deliveries that are taken at once, and receipts of one read of the database.
@@ -63,28 +65,27 @@ pub async fn run(
     reading.set(Some("not connected yet".to_owned()));
     let mut pause = Duration::from_millis(100);
     loop {
-        let following = Arc::clone(&dispatcher.health.following);
-        let gate = &dispatcher.gate;
-        let is_read = |known: &Destination| known.admits() && gate.share(known) > 0;
         // Nothing is wrong with the queue while it is not to be read.
-        if !gate.known().is_some_and(|known| is_read(&known)) {
+        if !dispatcher
+            .gate
+            .known()
+            .is_some_and(|known| is_read(&dispatcher, &known))
+        {
             reading.set(None);
         }
-        let opened = following.until(&dispatcher.destination, is_read);
-        if stop.run_until_cancelled(opened).await.is_none() {
+        if stop.run_until_cancelled(until(&dispatcher, true)).await.is_none() {
             return;
         }
         let begun = Instant::now();
-        let until = stop.child_token();
+        let open = stop.child_token();
         let shut = {
-            let (until, of) = (until.clone(), Arc::clone(&dispatcher));
+            let (open, of) = (open.clone(), Arc::clone(&dispatcher));
             tokio::spawn(async move {
-                let is_shut = |known: &Destination| !known.admits() || of.gate.share(known) == 0;
-                following.until(&of.destination, is_shut).await;
-                until.cancel();
+                until(&of, false).await;
+                open.cancel();
             })
         };
-        let ended = session(&dispatcher, url.expose(), &queue, &reading, &until).await;
+        let ended = session(&dispatcher, url.expose(), &queue, &reading, &open).await;
         shut.abort();
         let error = match ended {
             Ok(()) if stop.is_cancelled() => return,
@@ -101,6 +102,22 @@ pub async fn run(
         }
         pause = (pause * 2).min(Duration::from_secs(5));
     }
+}
+
+/// Whether the queue is to be read: the destination takes calls, and this dispatcher may make some of them.
+fn is_read(dispatcher: &Dispatcher, known: &Destination) -> bool {
+    known.admits() && dispatcher.gate.share(known) > 0
+}
+
+/// Waits until the queue is to be read, or until it is not. Looked at now and then besides: who was taken for dead has another
+/// id a moment after it is on the list.
+async fn until(dispatcher: &Dispatcher, wanted: bool) {
+    let following = &dispatcher.health.following;
+    let is = |known: &Destination| is_read(dispatcher, known) == wanted;
+    while timeout(LOOK, following.until(&dispatcher.destination, is))
+        .await
+        .is_err()
+    {}
 }
 
 async fn session(

@@ -10,11 +10,11 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use shared::destination::{Destination, Following};
+use shared::life::Heart;
 use shared::stage::Shut;
 use sqlx::PgPool;
 use tokio::sync::{Mutex, OwnedSemaphorePermit};
 use tokio::time::{sleep, sleep_until, timeout};
-use uuid::Uuid;
 
 use places::Places;
 use slots::Slots;
@@ -34,7 +34,7 @@ pub type Admits = fn(&Destination) -> bool;
 /// The gate of one destination in this process.
 pub struct Gate {
     destination: String,
-    dispatcher: Uuid,
+    heart: Arc<Heart>,
     /// The most receipts of one message.
     message: usize,
     following: Arc<Following>,
@@ -55,11 +55,11 @@ pub struct Gate {
 impl Gate {
     /// The gate of a destination that is followed.
     #[must_use]
-    pub fn new(destination: &str, dispatcher: Uuid, message: usize, following: Arc<Following>, pool: PgPool) -> Self {
-        let share = following.get(destination).map_or(0, |known| known.share(dispatcher));
+    pub fn new(destination: &str, heart: Arc<Heart>, message: usize, following: Arc<Following>, pool: PgPool) -> Self {
+        let share = following.get(destination).map_or(0, |known| known.share(heart.id()));
         Self {
             destination: destination.to_owned(),
-            dispatcher,
+            heart,
             message,
             slots: Arc::new(Slots::new(Arc::clone(&following), pool)),
             turn: Mutex::new(()),
@@ -189,7 +189,7 @@ impl Gate {
     /// This dispatcher's share of the concurrency that is in force.
     #[must_use]
     pub fn share(&self, known: &Destination) -> usize {
-        known.share(self.dispatcher)
+        known.share(self.heart.id())
     }
 
     /// Follows it.

@@ -80,6 +80,17 @@ async fn each_of_two_orchestrators_and_three_dispatchers_dies_and_freezes_in_tur
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_lone_dispatcher_that_was_taken_for_dead_goes_on() {
+    let mut stack = Stack::start(&mortal()).await.unwrap();
+    stack.dispatchers[0].process.signal("STOP").unwrap();
+    declared_dead(&stack, 2).await;
+    stack.dispatchers[0].process.signal("CONT").unwrap();
+    stack.post_all(&receipts(20)).await.unwrap();
+    stack.settled(LIMIT).await;
+    all_registered(&stack).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_healers_mend_once() {
     let options = Options {
         orchestrators: 2,
