@@ -48,7 +48,6 @@ create table work (
     internal_due_at timestamptz,                -- waiting for an orchestrator until then
     call_due_at     timestamptz,                -- waiting for the destination, on a timer
     first_call_key  timestamptz,                -- waiting for its first call there: the deadline, or infinity
-    waits_for       uuid,                       -- a refund: waiting for this receipt, its original, to end
     deadline        timestamptz,
     moved_at        timestamptz not null default now(),
     attempt         integer not null default 0, -- attempts of this stage so far
@@ -59,11 +58,9 @@ create table work (
     spent_ms        bigint not null default 0,  -- of the stage's retry budget: attempts and planned waits
     unresolved      boolean not null default false,
     registered      boolean not null default false,
-    unknown_at      timestamptz,                -- when a call whose outcome nobody knows may last have been made, or was first not found
-    absents         integer not null default 0, -- look-ups since then that did not find it
     reason          text,
     constraint owned check ((owner is not null) = (state in ('running', 'dispatching'))),
-    constraint timed check (num_nonnulls(internal_due_at, call_due_at, first_call_key, waits_for) = case when state = 'waiting' then 1 else 0 end),
+    constraint timed check (num_nonnulls(internal_due_at, call_due_at, first_call_key) = case when state = 'waiting' then 1 else 0 end),
     constraint bound_for check (destination <> '' or (call_due_at is null and first_call_key is null and state not in ('queued', 'dispatching')))
 ) with (fillfactor = 85, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 50000,
         autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 200000,
@@ -71,7 +68,6 @@ create table work (
 
 create index work_internal_due on work (internal_due_at) where internal_due_at is not null;
 create index work_call_due on work (destination, call_due_at) where call_due_at is not null;
-create index work_waits_for on work (waits_for) where waits_for is not null;
 create index work_first_call on work (destination, first_call_key, id) where first_call_key is not null;
 
 -- Every HTTP call that was made: appended without a guard, so that no answer is ever dropped. The last call of a stage that
@@ -155,20 +151,6 @@ create table destinations (
     pace         jsonb not null default '{"next": 0}',  -- the slots given out
     constraint closed check (num_nonnulls(closed_at, closed_for, probe_at) in (0, 3))
 ) with (fillfactor = 50);
-
--- The token of a destination that has one, sealed: one for all dispatchers. Who holds the lease alone may replace this version.
-create table tokens (
-    destination text primary key,
-    version     bigint not null default 0,      -- rises with each token; 0: none yet
-    sealed      bytea,
-    fetched_at  timestamptz,
-    expires_at  timestamptz,
-    holder      uuid,                           -- the instance that fetches the next one
-    shut_until  timestamptz,                    -- nobody else does before: its lease, or the pause after a failure
-    failures    bigint not null default 0,      -- rises with each: who waits for a token learns that there will be none
-    failed_for  text,                           -- why the last one was, until one succeeds
-    constraint fetched check (num_nonnulls(sealed, fetched_at, expires_at) = case when version = 0 then 0 else 3 end)
-);
 
 create table horizon_taken (
     destination text not null,
