@@ -73,16 +73,10 @@ impl Breaker {
         }
     }
 
-    /// Whether a call that began at `begun` says something about now.
-    #[must_use]
-    pub fn counts(&self, begun: Instant) -> bool {
-        self.since.is_none_or(|since| begun >= since)
-    }
-
     /// Takes note of a call that began at `begun` and ended `now`; answers whether the destination has failed by now: at least
     /// half of the last calls failed, for several receipts.
     pub fn note(&mut self, receipt: Uuid, begun: Instant, now: Instant, failed: bool) -> bool {
-        if !self.counts(begun) {
+        if self.since.is_some_and(|since| begun < since) {
             return false;
         }
         self.calls.push_back((now, receipt, failed));
