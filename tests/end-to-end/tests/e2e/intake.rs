@@ -83,6 +83,7 @@ async fn every_body_gets_its_answer_and_nobody_enters_without_a_token() {
         .await
         .unwrap();
     assert_eq!(plain.status().as_u16(), 415);
+    assert_eq!(plain.headers()["connection"], "close", "its body was not read");
     let document: Value = serde_json::from_str(
         &client
             .get(format!("{base}/openapi.json"))
