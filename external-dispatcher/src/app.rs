@@ -9,12 +9,12 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::json;
-use shared::configuration::Configuration;
+use shared::configuration::{Configuration, Database};
 use shared::destination::Following;
 use shared::handoff;
 use shared::life::{self, Heart, Holdings};
 use shared::pipeline::{Pipeline, Source};
-use shared::stage::{Endpoints, Versions};
+use shared::stage::{Endpoints, LimitKeys, Versions};
 use shared::store::destinations::DISPATCHER;
 use shared::store::{self, group::Group, line::Line};
 use shared::telemetry::metrics;
@@ -27,7 +27,7 @@ use tokio_util::task::TaskTracker;
 use crate::canary;
 use crate::consumer::{self, Reading};
 use crate::dispatch::Dispatcher;
-use crate::gate::Gate;
+use crate::gate::{Gate, Keys};
 use crate::health::Health;
 use crate::renewal;
 
@@ -41,18 +41,12 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
     let (services, destinations) = configuration.targets();
     pipeline.check_targets(&services, &destinations)?;
     let endpoints = Arc::new(Endpoints::new(&configuration, configuration.dispatcher.sent_at)?);
+    let limit_keys = Arc::new(LimitKeys::new(&configuration)?);
     let listener = TcpListener::bind(configuration.dispatcher.listen)
         .await
         .with_context(|| format!("dispatcher.listen {}", configuration.dispatcher.listen))?;
 
-    let pool = store::connect(
-        configuration.database.url.expose(),
-        configuration.database.connections,
-        DISPATCHER,
-    )?;
-    store::migrate(configuration.database.url.expose())
-        .await
-        .context("database.url")?;
+    let pool = database(&configuration.database).await?;
     let versions = Arc::new(Versions::start(pool.clone(), pipeline).await?);
     let heart = Heart::start(&configuration.database, DISPATCHER, configuration.heartbeat).await?;
     tracing::info!(instance = %heart.id(), "started");
@@ -63,6 +57,7 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
     let tracker = TaskTracker::new();
     let claims = Group::start(pool.clone());
     let steps = Group::start(pool.clone());
+    let takes = Group::start(pool.clone());
     let holdings = Holdings::default();
     let every = configuration.heartbeat.dead_after;
     tokio::spawn(
@@ -85,6 +80,7 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
                 destination.message(),
                 Arc::clone(&following),
                 pool.clone(),
+                Keys::new(name, Arc::clone(&following), takes.clone(), stop.clone()),
             ),
             health: Arc::new(Health::new(
                 name,
@@ -100,6 +96,7 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
             versions: Arc::clone(&versions),
             endpoints: Arc::clone(&endpoints),
             proofs: Arc::default(),
+            limit_keys: Arc::clone(&limit_keys),
             claims: claims.clone(),
             steps: steps.clone(),
             holdings: holdings.clone(),
@@ -137,6 +134,13 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
     beating.await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// The database, its schema as this version needs it.
+async fn database(database: &Database) -> anyhow::Result<PgPool> {
+    let pool = store::connect(database.url.expose(), database.connections, DISPATCHER)?;
+    store::migrate(database.url.expose()).await.context("database.url")?;
+    Ok(pool)
 }
 
 fn health(pool: PgPool, readings: BTreeMap<String, Arc<Reading>>) -> Router {

@@ -12,7 +12,7 @@ use shared::handoff::Handed;
 use shared::life::{Heart, Holdings};
 use shared::pipeline::{Pipeline, Subject, Verdict};
 use shared::stage::next::{self, Holder, Kept};
-use shared::stage::{Attempt, Endpoints, Proofs, Shut, Unmade, Versions, attempt, sends, versions};
+use shared::stage::{Attempt, Endpoints, LimitKeys, Proofs, Shut, Unmade, Versions, attempt, sends, versions};
 use shared::store::StoreError;
 use shared::store::claim::{self, Dispatch, DispatchBatch};
 use shared::store::group::Group;
@@ -69,6 +69,8 @@ pub struct Dispatcher {
     pub endpoints: Arc<Endpoints>,
     /// What look-ups have proved to work.
     pub proofs: Arc<Proofs>,
+    /// By what the next destinations count calls.
+    pub limit_keys: Arc<LimitKeys>,
     /// The writer of claims.
     pub claims: Group<DispatchBatch>,
     /// The writer of outcomes.
@@ -214,7 +216,7 @@ impl Dispatcher {
             delivery.settle();
             match pipeline {
                 Ok((subject, pipeline)) => {
-                    let turns = Turns::new(&self.gate, &self.health, coming);
+                    let turns = Turns::new(&self.gate, &self.health, work.limit_key.clone(), coming);
                     self.run(work, &pipeline, subject, send, trace, &turns).await;
                 }
                 Err(error) => self.without_pipeline(&work, &error).await,
@@ -266,14 +268,15 @@ impl Dispatcher {
                 Ok(ended) => ended,
                 Err(abandoned) => {
                     // Given back, not dropped: if it is still ours nobody else would ever come for it.
-                    if !matches!(abandoned.cause, Unmade::Shut) {
+                    if !matches!(abandoned.cause, Unmade::Shut | Unmade::Limited(_)) {
                         tracing::warn!(receipt.id = %work.hold.id, trace_id = work.trace_id(), cause = %abandoned.cause, "given back");
                     }
                     let untried = work.counters.attempt == 0 && abandoned.calls.is_empty();
-                    let to = if untried {
-                        To::WaitFirstCall
-                    } else {
-                        To::WaitCall(Duration::ZERO)
+                    let to = match abandoned.cause {
+                        // Nothing of its key is handed off before it may be sent.
+                        _ if untried => To::WaitFirstCall,
+                        Unmade::Limited(wait) => To::WaitCall(wait),
+                        _ => To::WaitCall(Duration::ZERO),
                     };
                     let step = next::abandon(&work, to, abandoned);
                     return self.give_back(&work, step).await;
@@ -300,6 +303,9 @@ impl Dispatcher {
                 },
                 rand::random(),
             );
+            if step.to == To::WaitFirstCall {
+                step = self.limit_keys.on(step, &work.content);
+            }
             if step.to == To::Own && self.stop.is_cancelled() {
                 step.to = To::WaitCall(Duration::ZERO);
             }

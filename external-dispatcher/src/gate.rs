@@ -2,6 +2,7 @@
 //!
 //! Gate first: a delivery is claimed only once its first call may be made now. Every call takes a turn of its own (`slots`).
 
+mod keys;
 mod places;
 mod slots;
 
@@ -16,6 +17,7 @@ use sqlx::PgPool;
 use tokio::sync::{Mutex, OwnedSemaphorePermit};
 use tokio::time::{sleep, sleep_until, timeout};
 
+pub use keys::Keys;
 use places::Places;
 use slots::Slots;
 
@@ -39,6 +41,8 @@ pub struct Gate {
     message: usize,
     following: Arc<Following>,
     slots: Arc<Slots>,
+    /// The limits of its keys, if it has any.
+    pub keys: Keys,
     /// One waits, the others queue behind it.
     turn: Mutex<()>,
     /// Receipts in hand that have not had their turn, and calls that wait for theirs.
@@ -55,13 +59,21 @@ pub struct Gate {
 impl Gate {
     /// The gate of a destination that is followed.
     #[must_use]
-    pub fn new(destination: &str, heart: Arc<Heart>, message: usize, following: Arc<Following>, pool: PgPool) -> Self {
+    pub fn new(
+        destination: &str,
+        heart: Arc<Heart>,
+        message: usize,
+        following: Arc<Following>,
+        pool: PgPool,
+        keys: Keys,
+    ) -> Self {
         let share = following.get(destination).map_or(0, |known| known.share(heart.id()));
         Self {
             destination: destination.to_owned(),
             heart,
             message,
             slots: Arc::new(Slots::new(Arc::clone(&following), pool)),
+            keys,
             turn: Mutex::new(()),
             wanted: Arc::default(),
             ready: Arc::default(),
@@ -153,11 +165,11 @@ impl Gate {
         claims.clamp(LEAD.0, LEAD.1)
     }
 
-    /// Waits for a turn: after it, one call may be made, at once.
+    /// Waits for a turn: after it, one call may be made, at once. Answers until when, where limits say so.
     ///
     /// # Errors
     /// When the destination takes no calls.
-    pub async fn turn(&self, admits: Admits) -> Result<(), Shut> {
+    pub async fn turn(&self, admits: Admits) -> Result<Option<Instant>, Shut> {
         let _wanted = Counted::new(&self.wanted);
         let mut ready = Some(Counted::new(&self.ready));
         let _turn = self.turn.lock().await;
@@ -165,7 +177,7 @@ impl Gate {
             // Looked at again after every wait: nobody waits for a destination that closed.
             let known = self.known().filter(|known| admits(known)).ok_or(Shut)?;
             if known.settings.limits.0.is_empty() {
-                return Ok(());
+                return Ok(None);
             }
             self.slots.ask(&known, self.wanted.load(Ordering::Relaxed));
             let come = self.slots.come();
@@ -179,7 +191,7 @@ impl Gate {
             self.slots.paced().await;
             self.known().filter(|known| admits(known)).ok_or(Shut)?;
             if Instant::now() <= slot.until {
-                return Ok(());
+                return Ok(Some(slot.until));
             }
             slots::missed();
             ready = Some(Counted::new(&self.ready));

@@ -7,7 +7,7 @@ use shared::destination::Destination;
 use shared::pipeline::To;
 use shared::stage::credentials::{NoToken, Renewer};
 use shared::stage::endpoint::Endpoint;
-use shared::stage::{Admission, Admitted, Seen};
+use shared::stage::{Admission, Admitted, Purpose, Seen};
 use shared::telemetry::TraceContext;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -58,7 +58,7 @@ pub async fn run(dispatcher: Arc<Dispatcher>, stop: CancellationToken) {
 struct Turn<'a>(&'a Gate);
 
 impl Admission for Turn<'_> {
-    fn admit<'a>(&'a self, _endpoint: &'a Endpoint) -> Admitted<'a> {
+    fn admit<'a>(&'a self, _endpoint: &'a Endpoint, _call: Purpose) -> Admitted<'a> {
         Box::pin(async {
             let call = self.0.call().await;
             self.0.turn(Destination::admits).await?;

@@ -1,10 +1,13 @@
-//! The admission of one dispatch's calls: each waits for its turn at the gate, and what it came to is noted.
+//! The admission of one dispatch's calls: each waits for its turn at the gate, and for its key's where there are keys, and what
+//! it came to is noted.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use shared::destination::Destination;
 use shared::stage::endpoint::Endpoint;
-use shared::stage::{Admission, Admitted, Seen};
+use shared::stage::{Admission, Admitted, Purpose, Seen, Unadmitted};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::gate::{Admits, Coming, Gate};
 use crate::health::Health;
@@ -13,6 +16,8 @@ use crate::health::Health;
 pub struct Turns<'a> {
     gate: &'a Gate,
     health: &'a Arc<Health>,
+    /// The receipt's limit key here.
+    key: Option<String>,
     next: Mutex<Next>,
 }
 
@@ -32,16 +37,26 @@ enum Next {
 impl<'a> Turns<'a> {
     /// The first call is the one that was claimed for.
     #[must_use]
-    pub fn new(gate: &'a Gate, health: &'a Arc<Health>, coming: Coming) -> Self {
+    pub fn new(gate: &'a Gate, health: &'a Arc<Health>, key: Option<String>, coming: Coming) -> Self {
         let next = Mutex::new(Next::First(coming));
-        Self { gate, health, next }
+        Self {
+            gate,
+            health,
+            key,
+            next,
+        }
     }
 
     /// The first call is a canary.
     #[must_use]
-    pub fn canary(gate: &'a Gate, health: &'a Arc<Health>) -> Self {
+    pub fn canary(gate: &'a Gate, health: &'a Arc<Health>, key: Option<String>) -> Self {
         let next = Mutex::new(Next::Canary);
-        Self { gate, health, next }
+        Self {
+            gate,
+            health,
+            key,
+            next,
+        }
     }
 
     /// Whether the canary has not been sent.
@@ -53,27 +68,63 @@ impl<'a> Turns<'a> {
     fn next(&self) -> std::sync::MutexGuard<'_, Next> {
         self.next.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// In which state the destination may be called; the slot that the first call was claimed for is due.
+    fn admits(&self) -> Admits {
+        let mut next = self.next();
+        match &*next {
+            Next::Canary | Next::Opening => |_| true,
+            Next::Turn => Destination::admits,
+            Next::First(_) => {
+                if let Next::First(coming) = std::mem::replace(&mut *next, Next::Turn) {
+                    self.gate.claimed(coming);
+                }
+                Destination::admits
+            }
+        }
+    }
+
+    async fn turn(&self) -> Result<Option<OwnedSemaphorePermit>, Unadmitted> {
+        let call = self.gate.call().await;
+        self.gate.turn(self.admits()).await?;
+        Ok(call)
+    }
+
+    /// A turn that is the key's as well: its slot first, since there are fewer of them. One that has passed before the turn came
+    /// is changed for the next one, which is there at once unless somebody else called for this key.
+    async fn turn_of(&self, key: &str) -> Result<Option<OwnedSemaphorePermit>, Unadmitted> {
+        let first = matches!(*self.next(), Next::First(_) | Next::Canary);
+        let admits = self.admits();
+        let Some(mut slot) = self.gate.keys.take(key, first, None).await? else {
+            let call = self.gate.call().await;
+            self.gate.turn(admits).await?;
+            return Ok(call);
+        };
+        loop {
+            self.gate.keys.come(&slot).await?;
+            let call = self.gate.call().await;
+            let until = self.gate.turn(admits).await?;
+            if slot.is_now() {
+                return Ok(call);
+            }
+            slot = match self.gate.keys.take(key, false, Some(&slot)).await? {
+                Some(slot) => slot,
+                None => return Ok(call),
+            };
+            if slot.is_now() && until.is_none_or(|until| Instant::now() <= until) {
+                return Ok(call);
+            }
+        }
+    }
 }
 
 impl Admission for Turns<'_> {
-    fn admit<'a>(&'a self, _endpoint: &'a Endpoint) -> Admitted<'a> {
-        Box::pin(async {
-            let call = self.gate.call().await;
-            let admits: Admits = {
-                let mut next = self.next();
-                match &*next {
-                    Next::Canary | Next::Opening => |_| true,
-                    Next::Turn => Destination::admits,
-                    Next::First(_) => {
-                        if let Next::First(coming) = std::mem::replace(&mut *next, Next::Turn) {
-                            self.gate.claimed(coming);
-                        }
-                        Destination::admits
-                    }
-                }
-            };
-            self.gate.turn(admits).await?;
-            Ok(call)
+    fn admit<'a>(&'a self, _endpoint: &'a Endpoint, call: Purpose) -> Admitted<'a> {
+        Box::pin(async move {
+            match &self.key {
+                Some(key) if call == Purpose::Receipt => self.turn_of(key).await,
+                _ => self.turn().await,
+            }
         })
     }
 

@@ -9,7 +9,7 @@ use shared::configuration::Configuration;
 use shared::destination::Following;
 use shared::life::{self, Heart, Holdings};
 use shared::pipeline::{Pipeline, Source};
-use shared::stage::{Endpoints, Versions};
+use shared::stage::{Endpoints, LimitKeys, Versions};
 use shared::store::{self, group::Group};
 use shared::telemetry::metrics::{self, PrometheusHandle};
 use tokio::net::TcpListener;
@@ -34,6 +34,7 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
     let (services, destinations) = configuration.targets();
     pipeline.check_targets(&services, &destinations)?;
     let endpoints = Endpoints::new(&configuration, false)?;
+    let limit_keys = LimitKeys::new(&configuration)?;
     // Ports first: what cannot be served must not be started.
     let listener = listen("intake.listen", configuration.intake.listen).await?;
     let metrics_listener = listen("orchestrator.metrics", configuration.orchestrator.metrics).await?;
@@ -80,6 +81,7 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
         Arc::clone(&heart),
         Arc::clone(&versions),
         endpoints,
+        limit_keys,
         holdings.clone(),
         tracker.clone(),
         Arc::clone(&due),

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use shared::configuration::Configuration;
 use shared::life::{Heart, Scans};
 use shared::store::heal::{self, Evidence};
-use shared::store::{StoreError, instances, originals, pipelines, relay};
+use shared::store::{StoreError, instances, limit_keys, originals, pipelines, relay};
 use sqlx::PgPool;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -53,11 +53,18 @@ struct Observation {
     /// When owners that are on no list are looked for next: a scan of `work`.
     scan: Option<Instant>,
     scans: Option<Scans>,
+    /// When receipts without a key are looked for next, and keys that nobody uses.
+    keys: Option<Instant>,
     queues: HashMap<String, Queue>,
 }
 
 /// How long one round may take: an observer that was not there may not judge.
 const PATIENCE: Duration = Duration::from_secs(35);
+
+/// How often receipts without a key are looked for, where there should be one: a pass over what waits.
+const KEYS: Duration = Duration::from_secs(5);
+/// The most that are given one at once.
+const FOUND: i64 = 1000;
 
 /// Watches until `stop`.
 pub async fn run(
@@ -75,6 +82,7 @@ pub async fn run(
     {
         let round = async {
             watch(&configuration, &pool, heart.id(), &mut seen).await?;
+            keys(&configuration, &pool, &mut seen.keys).await?;
             requeue(&configuration, &pool, heart.id(), &broker, &mut seen.queues).await
         };
         let failed = match timeout(PATIENCE, round).await {
@@ -174,6 +182,25 @@ async fn bury(
 fn took_over(instance: Uuid, kind: &'static str, receipts: u64) {
     tracing::warn!(%instance, kind, receipts, "an instance is gone: its work was taken over");
     metrics::counter!("chekhov_taken_over_total", "kind" => kind).increment(receipts);
+}
+
+/// Sees to destinations with limit keys: that nobody waits there without one, and that keys which nobody uses are forgotten.
+async fn keys(configuration: &Configuration, pool: &PgPool, next: &mut Option<Instant>) -> Result<(), StoreError> {
+    if next.is_some_and(|next| Instant::now() < next) {
+        return Ok(());
+    }
+    *next = Some(Instant::now() + KEYS);
+    for (name, destination) in &configuration.destination {
+        if destination.limit_key.is_none() {
+            continue;
+        }
+        let found = limit_keys::find_keyless(pool, name, FOUND).await?;
+        if found > 0 {
+            tracing::info!(destination = %name, receipts = found, "given to an orchestrator, for a key");
+        }
+        limit_keys::forget(pool).await?;
+    }
+    Ok(())
 }
 
 /// Looks for receipts whose message is lost. Which are is decided by the queue's own order, not by age alone: a long

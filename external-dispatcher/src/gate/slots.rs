@@ -77,6 +77,18 @@ pub struct Slot {
     pub until: Instant,
 }
 
+impl Slot {
+    /// A slot as the database gave it out (microseconds since 1970). Its clock showed `now` at some instant between the two: it
+    /// is taken for the later one, so that no slot is early, and each ends as much sooner.
+    pub fn of(slot: i64, now: i64, (before, after): (Instant, Instant), late: Duration) -> Option<Self> {
+        let ahead = Duration::from_micros(u64::try_from(slot - now).unwrap_or_default());
+        let behind = Duration::from_micros(u64::try_from(now - slot).unwrap_or_default());
+        let at = (after + ahead).checked_sub(behind)?;
+        let until = (at + late).checked_sub(after - before)?;
+        Some(Self { at, until })
+    }
+}
+
 impl Slots {
     /// None yet.
     pub fn new(following: Arc<Following>, pool: PgPool) -> Self {
@@ -156,21 +168,14 @@ impl Slots {
         });
     }
 
-    /// The database's clock showed `now` at some instant between the two: it is taken for the later one, so that no slot is
-    /// early, and each ends as much sooner.
-    fn add(&self, known: &Destination, leased: &[i64], now: i64, (before, after): (Instant, Instant)) {
-        let (error, late) = (after - before, pace::lateness(&known.settings.limits));
+    fn add(&self, known: &Destination, leased: &[i64], now: i64, between: (Instant, Instant)) {
+        let late = pace::lateness(&known.settings.limits);
         let mut hand = self.hand();
         if hand.limits != known.settings.limits {
             return;
         }
-        hand.slots.extend(leased.iter().filter_map(|slot| {
-            let ahead = Duration::from_micros(u64::try_from(slot - now).unwrap_or_default());
-            let behind = Duration::from_micros(u64::try_from(now - slot).unwrap_or_default());
-            let at = (after + ahead).checked_sub(behind)?;
-            let until = (at + late).checked_sub(error)?;
-            Some(Slot { at, until })
-        }));
+        let slots = leased.iter().filter_map(|slot| Slot::of(*slot, now, between, late));
+        hand.slots.extend(slots);
     }
 }
 

@@ -71,6 +71,14 @@ pub struct Intake {
     pub destinations: BTreeSet<String>,
 }
 
+impl Intake {
+    /// Whether receipts have limit keys at `destination`.
+    fn has_keys(&self, destination: &str) -> bool {
+        let known = self.following.get(destination);
+        known.is_some_and(|known| known.settings.limit_key.is_some())
+    }
+}
+
 /// Every endpoint.
 pub fn router(intake: Arc<Intake>) -> Router {
     Router::new()

@@ -216,8 +216,8 @@ async fn store(
     let start = match (&slot, internal) {
         (Some(_), _) => Start::Owned(owner),
         (None, true) => Start::Waiting,
-        // An orchestrator sees to its original first.
-        (None, false) if receipt.original_external_id.is_some() => Start::Waiting,
+        // An orchestrator sees to its original or its key first.
+        (None, false) if receipt.original_external_id.is_some() || intake.has_keys(&destination) => Start::Waiting,
         (None, false) => Start::FirstCall,
     };
     let accepted = intake
@@ -275,6 +275,7 @@ fn run(
         pipeline: intake.versions.current().version.clone(),
         position: 0,
         destination,
+        limit_key: None,
         merchant: receipt.merchant.id.clone(),
         external_id: receipt.external_id.clone(),
         content,

@@ -9,7 +9,7 @@ use shared::life::{Heart, Holding, Holdings};
 use shared::pipeline::{Pipeline, Subject, Verdict};
 use shared::stage::endpoint::Concurrency;
 use shared::stage::next::{self, Holder, Kept};
-use shared::stage::{Attempt, Ended, Endpoints, Proofs, Versions, attempt, is_passed_over, versions};
+use shared::stage::{Attempt, Ended, Endpoints, LimitKeys, Proofs, Versions, attempt, is_passed_over, versions};
 use shared::store::group::Group;
 use shared::store::load::Work;
 use shared::store::relay::Queued;
@@ -38,6 +38,7 @@ pub struct Runner {
     pub(super) starved: AtomicBool,
     pub(super) overloaded: AtomicBool,
     endpoints: Endpoints,
+    pub(super) limit_keys: LimitKeys,
     /// Stays empty: what is looked up is external.
     proofs: Proofs,
     steps: Group<StepBatch>,
@@ -62,6 +63,7 @@ impl Runner {
         heart: Arc<Heart>,
         versions: Arc<Versions>,
         endpoints: Endpoints,
+        limit_keys: LimitKeys,
         holdings: Holdings,
         tracker: TaskTracker,
         due: Arc<Notify>,
@@ -70,6 +72,7 @@ impl Runner {
     ) -> Self {
         Self {
             proofs: Proofs::default(),
+            limit_keys,
             steps: Group::start(pool.clone()),
             pool,
             heart,

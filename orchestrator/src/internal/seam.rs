@@ -22,6 +22,10 @@ impl Runner {
             destination: next::bound_for(pipeline, work.position).to_owned(),
             ..next::hand_back(work, To::WaitFirstCall, "its next stage is external".to_owned())
         };
+        let step = self.limit_keys.on(step, &work.content);
+        if step.to == To::Park {
+            return step;
+        }
         if work.counters.attempt > 0 || work.counters.reissues > 0 || work.standing != Standing::default() {
             return Step {
                 to: To::WaitCall(Duration::ZERO),
@@ -33,6 +37,10 @@ impl Runner {
 
     /// The step to the first call: a refund waits for its original; anything else is queued at once, if nobody waits there.
     pub(super) async fn first_call(&self, work: &Work, step: Step) -> Step {
+        let step = self.limit_keys.on(step, &work.content);
+        if step.to == To::Park {
+            return step;
+        }
         let original = match work.original() {
             None => Ok(Original::Unknown),
             Some(external_id) => originals::find(&self.pool, work.hold.id, &work.merchant, &external_id).await,

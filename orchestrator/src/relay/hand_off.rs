@@ -46,7 +46,8 @@ impl HandOff {
         let keeps_up = self.publications.capacity() * 2 > self.publications.max_capacity();
         let open = self.broker.connected() && keeps_up && !self.stop.is_cancelled();
         let known = self.following.get(destination).filter(|_| open)?;
-        (known.state() == State::Open).then(|| known.settings.horizon())
+        // Where there are keys, each takes its turn.
+        (known.state() == State::Open && known.settings.limit_key.is_none()).then(|| known.settings.horizon())
     }
 
     /// Publishes what was queued. A message that is lost here is missed by the healer.

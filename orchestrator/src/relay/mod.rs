@@ -88,12 +88,13 @@ async fn relaying(
     let mut looked = Instant::now();
     loop {
         let rest = async {
-            if !walks.values().any(relay::Walk::is_under_way) {
+            let pause = walks.values().filter_map(relay::Walk::pause).min().unwrap_or(ROUND);
+            if !pause.is_zero() {
                 // What waits for a closed destination wakes nobody.
                 let open = destinations.iter().any(|name| following.admits(name));
                 tokio::select! {
                     () = due.notified(), if open => {}
-                    () = tokio::time::sleep(ROUND) => {}
+                    () = tokio::time::sleep(pause) => {}
                 }
             }
             tokio::time::sleep(GATHER).await;
@@ -104,7 +105,7 @@ async fn relaying(
         // Whoever is under way looks no more often than it has to.
         let mut names: Vec<String> = walks
             .iter()
-            .filter(|(_, walk)| walk.is_under_way())
+            .filter(|(_, walk)| walk.pause().is_some_and(|pause| pause.is_zero()))
             .map(|(name, _)| name.clone())
             .collect();
         if names.is_empty() || looked.elapsed() >= ROUND {
@@ -117,8 +118,9 @@ async fn relaying(
                 }
             }
         }
-        names.retain(|name| broker.connected() && destinations.contains(name) && following.admits(name));
-        walks.retain(|name, _| names.contains(name));
+        let admitted = |name: &String| broker.connected() && destinations.contains(name) && following.admits(name);
+        names.retain(admitted);
+        walks.retain(|name, walk| admitted(name) && walk.pause().is_some());
         for name in names {
             let Some(known) = following.get(&name) else { continue };
             match queue(&pool, &known, walks.entry(name.clone()).or_default()).await {
@@ -157,6 +159,7 @@ async fn queue(pool: &PgPool, known: &Destination, walk: &mut relay::Walk) -> Re
         limit: BATCH,
         only_sent: known.state() == State::Draining,
         fresh_since: known.failed_at,
+        keys: known.settings.limit_key.as_ref().map(|_| &known.settings.key_limits),
     };
     let put = relay::queue(pool, &known.name, bounds, walk).await?;
     relay::messages(pool, &put).await

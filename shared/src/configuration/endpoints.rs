@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::read::Mistake;
-use super::{Limits, Secret, Signature, Tls, TokenSource, duration};
+use super::{Limits, Secret, Signature, Tls, TokenSource, duration, filter};
 
 /// `[service.<name>]`
 #[derive(Debug, Clone, Deserialize)]
@@ -51,6 +51,12 @@ pub struct Destination {
     /// The most calls of all dispatchers together, such as `["50/s", "180/h"]`. Absent: no limit.
     #[serde(default)]
     pub limits: Limits,
+    /// A filter over `.receipt`: what the API counts its calls by, such as `.receipt.device`. Absent: nothing.
+    #[serde(default, deserialize_with = "filter::optional")]
+    pub limit_key: Option<String>,
+    /// The most calls of one such key, such as `1/s`. Absent: keys only take turns.
+    #[serde(default)]
+    pub key_limits: Limits,
     /// How long it takes from opening to full speed. Default 30 s.
     #[serde(deserialize_with = "duration", default = "half_a_minute")]
     pub slow_start: Duration,
@@ -97,6 +103,9 @@ impl Destination {
         }
         if self.max_queued <= 0 {
             mistakes.push(("max_queued", "at least 1"));
+        }
+        if self.limit_key.is_none() && !self.key_limits.0.is_empty() {
+            mistakes.push(("key_limits", "limit_key has to say of which keys"));
         }
         mistakes
     }

@@ -5,6 +5,7 @@
 
 pub(crate) mod duration;
 mod endpoints;
+mod filter;
 mod identity;
 mod rate;
 mod read;

@@ -72,6 +72,15 @@ impl Limits {
     }
 }
 
+impl fmt::Display for Limits {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, rate) in self.0.iter().enumerate() {
+            write!(formatter, "{}{rate}", if n > 0 { ", " } else { "" })?;
+        }
+        Ok(())
+    }
+}
+
 impl Serialize for Limits {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(self.0.iter().map(ToString::to_string))
@@ -135,6 +144,7 @@ mod tests {
         );
         assert_eq!(limits(r#""50/s, 180/h""#).unwrap(), both);
         assert_eq!(serde_json::to_string(&both).unwrap(), r#"["50/s","180/h"]"#);
+        assert_eq!(both.to_string(), "50/s, 180/h");
         assert_eq!(limits(r#""""#).unwrap(), Limits::default());
         for wrong in ["50", "0/s", "-1/s", "50/d", "50/s/s", "50/s,"] {
             assert!(limits(&format!("{wrong:?}")).is_err(), "{wrong}");

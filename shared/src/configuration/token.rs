@@ -7,8 +7,7 @@ use serde::de::{Error, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 
 use super::read::Mistake;
-use super::{Secret, duration};
-use crate::pipeline::Extract;
+use super::{Secret, duration, filter};
 
 /// `[destination.<name>.token]`: fetched once for all dispatchers, and added to every call.
 #[derive(Debug, Clone, Deserialize)]
@@ -22,10 +21,10 @@ pub struct TokenSource {
     #[serde(default = "json")]
     pub content_type: String,
     /// A filter over the answer's `.body`: the token. Default `.body.token`.
-    #[serde(default = "token", deserialize_with = "filter")]
+    #[serde(default = "token", deserialize_with = "filter::needed")]
     pub token: String,
     /// A filter over the answer's `.body`: for how many seconds it is good. Default `.body.expires_in`, without `life`.
-    #[serde(default, deserialize_with = "optional_filter")]
+    #[serde(default, deserialize_with = "filter::optional")]
     pub expires_in: Option<String>,
     /// For how long it is good, where the answer does not say.
     #[serde(default, deserialize_with = "duration::optional")]
@@ -83,17 +82,6 @@ fn bearer() -> String {
 }
 fn authorization() -> HeaderName {
     http::header::AUTHORIZATION
-}
-
-/// The text of a filter that compiles.
-fn filter<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    Extract::compile(&text).map_err(D::Error::custom)?;
-    Ok(text)
-}
-
-fn optional_filter<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    filter(deserializer).map(Some)
 }
 
 fn header_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<HeaderName, D::Error> {

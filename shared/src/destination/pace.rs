@@ -27,8 +27,11 @@ const TOUCHED: i64 = PARTS + 2;
 /// What was given out: part of a destination's row.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pace {
-    /// The next slot, in microseconds since 1970.
+    /// No slot before, in microseconds since 1970: what there is to go by without a last one.
     next: i64,
+    /// The last slot, likewise: the next one comes by the limits that are in force then.
+    #[serde(default, skip_serializing_if = "is_none")]
+    last: i64,
     /// Of each longer window, by its text: the parts in which slots were given out, and how many.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     given: BTreeMap<String, VecDeque<(i64, u32)>>,
@@ -52,11 +55,15 @@ pub fn lateness(limits: &Limits) -> Duration {
 impl Pace {
     /// Gives out up to `wanted` slots from `now` (microseconds since 1970), at `speed` (0 to 1) of the shortest window.
     pub fn grant(&mut self, limits: &Limits, speed: f64, now: i64, wanted: usize) -> Grant {
+        self.grant_within(limits, speed, now, wanted, AHEAD)
+    }
+
+    /// Gives out the slots of a longer time than the coming moment: whoever takes one so early waits for it.
+    pub fn grant_within(&mut self, limits: &Limits, speed: f64, now: i64, wanted: usize, ahead: Duration) -> Grant {
         let Some(paced) = paced(limits) else {
             return Grant::Slots(vec![now; wanted]);
         };
-        // Rounded up, or a window would hold one more after all.
-        let spacing = micros((paced.per / paced.calls).div_f64(EVENNESS * speed.clamp(0.01, 1.0))) + 1;
+        let spacing = spacing(paced, speed);
         let most = (micros(CHUNK) / spacing.max(1)).max(1);
         let longer: Vec<Rate> = limits.0.iter().copied().filter(|rate| *rate != paced).collect();
         self.given
@@ -66,11 +73,13 @@ impl Pace {
         while slots.len() < wanted.min(usize::try_from(most).unwrap_or(1)) {
             let slot = longer
                 .iter()
-                .fold(self.next.max(now), |slot, rate| slot.max(self.earliest(*rate, slot)));
-            if slot > now + micros(AHEAD) {
+                .fold(self.earliest_of_all(spacing).max(now), |slot, rate| {
+                    slot.max(self.earliest(*rate, slot))
+                });
+            if slot > now + micros(ahead) {
                 if slots.is_empty() {
                     return Grant::Later(Duration::from_micros(
-                        u64::try_from(slot - now - micros(AHEAD)).unwrap_or(1),
+                        u64::try_from(slot - now - micros(ahead)).unwrap_or(1),
                     ));
                 }
                 break;
@@ -78,10 +87,32 @@ impl Pace {
             for rate in &longer {
                 self.charge(*rate, slot);
             }
-            self.next = slot + spacing;
+            (self.last, self.next) = (slot, slot + spacing);
             slots.push(slot);
         }
         Grant::Slots(slots)
+    }
+
+    /// Takes a slot back that was not used, unless a later one was given out.
+    pub fn take_back(&mut self, limits: &Limits, slot: i64) {
+        let Some(paced) = paced(limits) else { return };
+        if self.last != slot {
+            return;
+        }
+        (self.last, self.next) = (0, slot);
+        for rate in limits.0.iter().filter(|rate| **rate != paced) {
+            let at = slot / (micros(rate.per) / PARTS);
+            let given = self.given.get_mut(&rate.to_string());
+            if let Some((part, count)) = given.and_then(VecDeque::back_mut)
+                && *part == at
+            {
+                *count = count.saturating_sub(1);
+            }
+        }
+    }
+
+    fn earliest_of_all(&self, spacing: i64) -> i64 {
+        if self.last == 0 { self.next } else { self.last + spacing }
     }
 
     /// The first instant from `slot` on at which a longer window admits one more.
@@ -124,6 +155,23 @@ impl Pace {
 #[must_use]
 pub fn paced(limits: &Limits) -> Option<Rate> {
     limits.0.iter().copied().min_by_key(|rate| (rate.per, rate.calls))
+}
+
+/// The time from one slot to the next, in microseconds, at `speed`. Rounded up, or a window would hold one more after all.
+fn spacing(paced: Rate, speed: f64) -> i64 {
+    micros((paced.per / paced.calls).div_f64(EVENNESS * speed.clamp(0.01, 1.0))) + 1
+}
+
+/// The time from one slot to the next at full speed; zero without a limit.
+#[must_use]
+pub fn between(limits: &Limits) -> Duration {
+    let spacing = paced(limits).map_or(0, |paced| spacing(paced, 1.0));
+    Duration::from_micros(u64::try_from(spacing).unwrap_or_default())
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's shape")]
+fn is_none(slot: &i64) -> bool {
+    *slot == 0
 }
 
 fn micros(time: Duration) -> i64 {
@@ -216,6 +264,39 @@ mod tests {
         let (limits, mut pace) = (limits("50/s"), Pace::default());
         pace.grant(&limits, 0.1, SECOND, 1);
         assert_eq!(pace.next, SECOND + 208_334);
+    }
+
+    #[test]
+    fn limits_that_are_widened_hold_at_once() {
+        let mut pace = Pace::default();
+        pace.grant(&limits("1/h"), 1.0, 100 * SECOND, 1);
+        let Grant::Slots(given) = pace.grant(&limits("2/s"), 1.0, 101 * SECOND, 1) else {
+            panic!("an hour later")
+        };
+        assert_eq!(given, [101 * SECOND]);
+    }
+
+    #[test]
+    fn a_slot_that_was_missed_is_given_out_again_if_no_later_one_was() {
+        let (limits, mut pace) = (limits("1/s, 3/m"), Pace::default());
+        let far = Duration::from_mins(2);
+        let take = |pace: &mut Pace, now| match pace.grant_within(&limits, 1.0, now, 1, far) {
+            Grant::Slots(slots) => slots[0],
+            Grant::Later(wait) => panic!("{wait:?}"),
+        };
+        let before = pace.clone();
+        let first = take(&mut pace, 100 * SECOND);
+        pace.take_back(&limits, first);
+        assert_eq!(take(&mut pace, 101 * SECOND), 101 * SECOND, "charged to no window");
+        let (second, third) = (take(&mut pace, 101 * SECOND), take(&mut pace, 101 * SECOND));
+        assert!(second >= 102 * SECOND && third > second && before != pace);
+        let taken = pace.clone();
+        pace.take_back(&limits, second);
+        assert_eq!(pace, taken, "a later one was given out");
+        assert!(
+            take(&mut pace, 101 * SECOND) >= 160 * SECOND,
+            "three were, in this minute"
+        );
     }
 
     proptest! {

@@ -12,12 +12,18 @@ const AHEAD: Duration = Duration::from_secs(2);
 /// So many receipts may be queued at least.
 const FEW: i64 = 64;
 
-/// The settings of a destination, in the form of the configuration, the API and the database alike.
+/// The settings of a destination, in the form of the configuration, the API and the database alike. A process of another
+/// version may have written them: what it did not know has its default, what this one does not know is passed over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Settings {
     /// The most calls, of all dispatchers together.
     pub limits: Limits,
+    /// The filter that yields a receipt's key; cannot be changed while it is in use.
+    #[serde(default)]
+    pub limit_key: Option<String>,
+    /// The most calls of one key, likewise.
+    #[serde(default)]
+    pub key_limits: Limits,
     /// The most calls in flight in one dispatcher.
     pub concurrency: usize,
     /// The most receipts in the broker.
@@ -34,6 +40,9 @@ pub struct Change {
     /// See [`Settings::limits`].
     #[serde(default, skip_serializing_if = "To::is_absent")]
     pub limits: To<Limits>,
+    /// See [`Settings::key_limits`].
+    #[serde(default, skip_serializing_if = "To::is_absent")]
+    pub key_limits: To<Limits>,
     /// See [`Settings::concurrency`]; at least 1.
     #[serde(default, skip_serializing_if = "To::is_absent")]
     pub concurrency: To<u32>,
@@ -89,6 +98,8 @@ impl Settings {
     pub fn of(destination: &configuration::Destination) -> Self {
         Self {
             limits: destination.limits.clone(),
+            limit_key: destination.limit_key.clone(),
+            key_limits: destination.key_limits.clone(),
             concurrency: destination.concurrency,
             max_queued: destination.max_queued,
             slow_start: destination.slow_start,
@@ -146,6 +157,8 @@ mod tests {
     fn the_horizon_is_what_goes_through_within_seconds() {
         let settings = |limits: &str| Settings {
             limits: serde_json::from_str(limits).unwrap(),
+            limit_key: None,
+            key_limits: Limits::default(),
             concurrency: 64,
             max_queued: 10_000,
             slow_start: Duration::from_secs(30),

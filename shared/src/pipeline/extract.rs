@@ -1,4 +1,4 @@
-//! A filter over one answer alone, away from any receipt.
+//! A filter over one document alone: an answer away from any receipt, or a receipt away from any pipeline.
 
 use jaq_json::Val;
 
@@ -6,7 +6,7 @@ use super::filter::{Filter, is_json, read};
 use super::subject::text;
 use super::template::scalar;
 
-/// A compiled filter that takes one plain value out of an answer's `.body`.
+/// A compiled filter that takes one plain value out of an answer's `.body`, or out of a `.receipt`.
 pub struct Extract(Filter);
 
 /// Why a filter cannot be used, or what it could not take out; nothing of the answer is quoted.
@@ -23,18 +23,37 @@ impl Extract {
         Filter::compile(text).map(Self).map_err(ExtractError)
     }
 
-    /// The string, number or boolean that it yields, as text.
+    /// The string, number or boolean that it yields of an answer, as text.
     ///
     /// # Errors
     /// When the body is no JSON, or the filter yields anything else.
     pub fn text(&self, body: &[u8]) -> Result<String, ExtractError> {
-        let json = std::str::from_utf8(body).ok().filter(|json| is_json(json.as_bytes()));
-        let body = json.ok_or("not JSON").map_err(|what| ExtractError(what.to_owned()))?;
-        let body = read(body).map_err(ExtractError)?;
-        let seen = Val::obj([(text("body"), body)].into_iter().collect());
-        let value = self.0.one(seen).map_err(ExtractError)?;
-        scalar(&value).ok_or_else(|| ExtractError("no plain value".to_owned()))
+        let value = self.value("body", body)?;
+        scalar(&value).ok_or_else(no_plain_value)
     }
+
+    /// What it yields of a receipt, likewise; `None` for null.
+    ///
+    /// # Errors
+    /// When the filter yields anything else.
+    pub fn of_receipt(&self, receipt: &str) -> Result<Option<String>, ExtractError> {
+        match self.value("receipt", receipt.as_bytes())? {
+            Val::Null => Ok(None),
+            value => scalar(&value).map(Some).ok_or_else(no_plain_value),
+        }
+    }
+
+    fn value(&self, name: &str, json: &[u8]) -> Result<Val, ExtractError> {
+        let json = std::str::from_utf8(json).ok().filter(|json| is_json(json.as_bytes()));
+        let json = json.ok_or("not JSON").map_err(|what| ExtractError(what.to_owned()))?;
+        let value = read(json).map_err(ExtractError)?;
+        let seen = Val::obj([(text(name), value)].into_iter().collect());
+        self.0.one(seen).map_err(ExtractError)
+    }
+}
+
+fn no_plain_value() -> ExtractError {
+    ExtractError("no plain value".to_owned())
 }
 
 #[cfg(test)]
@@ -51,5 +70,13 @@ mod tests {
         assert_eq!(take(".body", body), None);
         assert_eq!(take(".body.token", "<html>"), None);
         assert!(Extract::compile("env.HOME").is_err());
+        let key = |filter: &str| {
+            Extract::compile(filter)
+                .unwrap()
+                .of_receipt(r#"{"device": 7, "items": []}"#)
+        };
+        assert_eq!(key(".receipt.device"), Ok(Some("7".to_owned())));
+        assert_eq!(key(".receipt.till"), Ok(None));
+        assert!(key(".receipt.items").is_err());
     }
 }

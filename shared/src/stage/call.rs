@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::attempt::{Attempt, key};
 use super::credentials::Token;
-use super::endpoint::Endpoint;
+use super::endpoint::{Endpoint, Unadmitted};
 use super::registering::register;
 use super::repeats::{Asked, Sent, repeated};
 use crate::pipeline::{Effect, Exchange, Rendered, Request, Stage, Subject, To, Verdict, constrain};
@@ -25,9 +25,21 @@ pub enum Unmade {
     /// No call to the destination may be made for now.
     #[error("the destination takes no calls now")]
     Shut,
+    /// None of its key may be made for so long.
+    #[error("the limits of its key are used up for now")]
+    Limited(Duration),
     /// What has to be stored before the call could not be.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl From<Unadmitted> for Unmade {
+    fn from(unadmitted: Unadmitted) -> Self {
+        match unadmitted {
+            Unadmitted::Shut => Self::Shut,
+            Unadmitted::Limited(wait) => Self::Limited(wait),
+        }
+    }
 }
 
 /// What a request came to.

@@ -48,14 +48,38 @@ pub struct Endpoints {
 pub trait Admission: Send + Sync {
     /// Waits until a call to `endpoint` may be made; what it returns is held for the call's duration. An error: it may not be
     /// made at all for now.
-    fn admit<'a>(&'a self, endpoint: &'a Endpoint) -> Admitted<'a>;
+    fn admit<'a>(&'a self, endpoint: &'a Endpoint, call: Purpose) -> Admitted<'a>;
 
     /// Takes note of what a call came to.
     fn saw(&self, call: &Seen<'_>);
 }
 
+/// What a call is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// A receipt: its key's limits hold.
+    Receipt,
+    /// A token, which is everybody's.
+    Token,
+}
+
 /// See [`Admission::admit`].
-pub type Admitted<'a> = Pin<Box<dyn Future<Output = Result<Option<OwnedSemaphorePermit>, Shut>> + Send + 'a>>;
+pub type Admitted<'a> = Pin<Box<dyn Future<Output = Result<Option<OwnedSemaphorePermit>, Unadmitted>> + Send + 'a>>;
+
+/// Why a call may not be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unadmitted {
+    /// See [`Shut`].
+    Shut,
+    /// The limits of its key admit none for so long.
+    Limited(Duration),
+}
+
+impl From<Shut> for Unadmitted {
+    fn from(_: Shut) -> Self {
+        Self::Shut
+    }
+}
 
 /// No call may be made for now: the destination is closed, or an operator wants none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,7 +103,7 @@ pub struct Seen<'a> {
 pub struct Concurrency;
 
 impl Admission for Concurrency {
-    fn admit<'a>(&'a self, endpoint: &'a Endpoint) -> Admitted<'a> {
+    fn admit<'a>(&'a self, endpoint: &'a Endpoint, _call: Purpose) -> Admitted<'a> {
         // The semaphore is never closed, so there is always a permit in the end.
         Box::pin(async { Ok(Arc::clone(&endpoint.concurrency).acquire_owned().await.ok()) })
     }

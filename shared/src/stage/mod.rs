@@ -6,6 +6,7 @@ mod call;
 pub mod credentials;
 pub mod endpoint;
 mod exchange;
+mod limit_keys;
 pub mod lookup;
 pub mod next;
 mod pem;
@@ -19,7 +20,8 @@ pub mod versions;
 
 pub use attempt::{Abandoned, Attempt, Ended};
 pub use call::Unmade;
-pub use endpoint::{Admission, Admitted, Endpoints, Seen, Shut};
+pub use endpoint::{Admission, Admitted, Endpoints, Purpose, Seen, Shut, Unadmitted};
+pub use limit_keys::LimitKeys;
 pub use lookup::Proofs;
 pub use skip::is_passed_over;
 pub use versions::Versions;

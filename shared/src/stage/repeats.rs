@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::attempt::Attempt;
 use super::call::{Aim, Unmade, complete, row, send};
 use super::credentials::{Credentials, NoToken, Renewer};
-use super::endpoint::{Endpoint, Seen};
+use super::endpoint::{Endpoint, Purpose, Seen};
 use crate::pipeline::{Exchange, Rendered, Verdict};
 use crate::store::step::Call;
 
@@ -130,9 +130,7 @@ async fn once(asked: &Asked<'_>) -> Result<Once, Unmade> {
     let Asked {
         attempt, aim, endpoint, ..
     } = *asked;
-    let Ok(permit) = attempt.admission.admit(endpoint).await else {
-        return Err(Unmade::Shut);
-    };
+    let permit = attempt.admission.admit(endpoint, Purpose::Receipt).await?;
     if !attempt.heart.may_send(aim.work.hold.owner) {
         return Err(Unmade::Fenced);
     }

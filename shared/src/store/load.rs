@@ -21,6 +21,8 @@ pub struct Work {
     pub position: usize,
     /// Where its next external stage goes, or ''.
     pub destination: String,
+    /// Its key there, '' without one; `None` where nobody has one.
+    pub limit_key: Option<String>,
     /// Merchant id.
     pub merchant: String,
     /// The caller's id.
@@ -75,7 +77,7 @@ pub async fn works(connection: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<Wo
     let rows = sqlx::query!(
         r#"
         select w.id, w.pipeline, w.position, w.destination, w.epoch, w.owner, w.attempt, w.failures, w.polls, w.undeclared,
-               w.reissues, w.spent_ms, w.unresolved, w.registered, w.absents, w.deadline,
+               w.reissues, w.spent_ms, w.unresolved, w.registered, w.absents, w.deadline, w.limit_key,
                r.merchant as "merchant!", r.external_id as "external_id!", r.content::text as "content!",
                r.traceparent as "traceparent!", r.tracestate
         from work w
@@ -115,6 +117,7 @@ pub async fn works(connection: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<Wo
             pipeline: row.pipeline,
             position: usize::try_from(row.position).unwrap_or_default(),
             destination: row.destination,
+            limit_key: row.limit_key,
             merchant: row.merchant,
             external_id: row.external_id,
             content: row.content.into(),

@@ -5,7 +5,7 @@
 //! afterwards. Instants are the database's `now()`, delays are passed as durations.
 //!
 //! Modules follow the flow: [`accept`], [`claim`], [`step`], [`relay`], [`heal`], [`operate`], [`read`]; beside
-//! it stand the destinations' rows, [`destinations`], and their [`tokens`].
+//! it stand the destinations' rows, [`destinations`], their [`tokens`], and their [`limit_keys`].
 
 pub mod accept;
 mod calls;
@@ -15,6 +15,7 @@ pub mod error;
 pub mod group;
 pub mod heal;
 pub mod instances;
+pub mod limit_keys;
 pub mod line;
 pub mod load;
 pub mod operate;
@@ -114,4 +115,9 @@ pub struct Hold {
 /// A duration as the milliseconds that SQL adds to `now()`.
 pub(crate) fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// The same in microseconds.
+pub(crate) fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }

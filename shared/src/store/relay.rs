@@ -1,5 +1,7 @@
 //! From `waiting` to `queued`, within a destination's horizon; committed before anything is published.
 
+mod keyed;
+
 use std::time::{Duration, Instant};
 
 use sqlx::PgPool;
@@ -7,6 +9,7 @@ use sqlx::types::time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::StoreError;
+use crate::configuration::Limits;
 
 /// A receipt put into the horizon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,16 +30,19 @@ pub struct Walk {
     timer: Option<String>,
     first: Option<String>,
     first_id: Option<Uuid>,
+    /// Of a destination with limit keys.
+    keys: keyed::Round,
 }
 
 /// A walk begins anew so often: what came to stand before it (an older receipt, an earlier deadline) waits no longer.
 const WALK: Duration = Duration::from_secs(1);
 
 impl Walk {
-    /// Whether the last look found something, so that there is probably more.
+    /// How long until the next look is worth it: at once if the last one found something, so that there is probably more, and
+    /// later while keys have to wait for their turn; `None` while nobody knows of anything.
     #[must_use]
-    pub fn is_under_way(&self) -> bool {
-        self.begun.is_some()
+    pub fn pause(&self) -> Option<Duration> {
+        self.begun.map(|_| Duration::ZERO).or_else(|| self.keys.pause())
     }
 }
 
@@ -55,7 +61,7 @@ pub struct Queued {
 
 /// What may be queued for a destination.
 #[derive(Debug, Clone, Copy)]
-pub struct Bounds {
+pub struct Bounds<'a> {
     /// The most that are queued, in all.
     pub max_queued: i64,
     /// The most at once.
@@ -64,6 +70,8 @@ pub struct Bounds {
     pub only_sent: bool,
     /// What was accepted since then is fresh.
     pub fresh_since: Option<OffsetDateTime>,
+    /// Of a destination with limit keys: the limits of each, none if they only take turns.
+    pub keys: Option<&'a Limits>,
 }
 
 /// Queues due receipts of `destination`, in the order in which they are to be sent: timers (they were sent before), the longest
@@ -71,26 +79,26 @@ pub struct Bounds {
 /// the room are kept for the fresh, and of the rest timers take no more than seven tenths: none of them starves behind the
 /// others, however many they are. Answers them in that order.
 ///
+/// At a destination with limit keys: by keys ([`keyed`]).
+///
 /// The horizon's row is locked, so that relays take turns and the bound holds for all of them together.
 ///
 /// # Errors
 /// When the database does not answer. What was queued all the same is found by the healer.
-pub async fn queue(pool: &PgPool, destination: &str, bounds: Bounds, walk: &mut Walk) -> Result<Vec<Put>, StoreError> {
+pub async fn queue(
+    pool: &PgPool,
+    destination: &str,
+    bounds: Bounds<'_>,
+    walk: &mut Walk,
+) -> Result<Vec<Put>, StoreError> {
+    if let Some(limits) = bounds.keys {
+        return keyed::queue(pool, destination, bounds, limits, &mut walk.keys).await;
+    }
     if walk.begun.is_none_or(|begun| begun.elapsed() >= WALK) {
         *walk = Walk::default();
     }
     let mut transaction = pool.begin().await?;
-    let queued = if let Some(queued) = lock(&mut transaction, destination).await? {
-        queued
-    } else {
-        sqlx::query!(
-            "insert into horizons (destination) values ($1) on conflict do nothing",
-            destination
-        )
-        .execute(&mut *transaction)
-        .await?;
-        lock(&mut transaction, destination).await?.unwrap_or(0)
-    };
+    let queued = lock_or_begin(&mut transaction, destination).await?;
     let room = (bounds.max_queued - queued).min(bounds.limit);
     if room <= 0 {
         return Ok(Vec::new());
@@ -138,7 +146,7 @@ pub async fn queue(pool: &PgPool, destination: &str, bounds: Bounds, walk: &mut 
         )
         .fetch_all(&mut *transaction)
         .await?;
-        if !rows.is_empty() || !walk.is_under_way() {
+        if !rows.is_empty() || walk.begun.is_none() {
             break rows;
         }
         // It came to the end: once more from the front.
@@ -162,6 +170,20 @@ pub async fn queue(pool: &PgPool, destination: &str, bounds: Bounds, walk: &mut 
             epoch: row.epoch,
         })
         .collect())
+}
+
+/// Locks a destination's horizon, also one that nothing was ever queued in; answers how many are.
+async fn lock_or_begin(connection: &mut sqlx::PgConnection, destination: &str) -> Result<i64, StoreError> {
+    if let Some(queued) = lock(connection, destination).await? {
+        return Ok(queued);
+    }
+    sqlx::query!(
+        "insert into horizons (destination) values ($1) on conflict do nothing",
+        destination
+    )
+    .execute(&mut *connection)
+    .await?;
+    Ok(lock(connection, destination).await?.unwrap_or(0))
 }
 
 /// Locks a destination's horizon and answers how many are queued, or what was a moment before: what is taken meanwhile only

@@ -124,6 +124,8 @@ pub struct Step {
     pub position: i16,
     /// The destination of that stage or of the next external one, or ''.
     pub destination: String,
+    /// Its key there, where it is first bound for a destination that has keys; `None` leaves it as it is.
+    pub limit_key: Option<String>,
     /// The counters after the step.
     pub counters: Counters,
     /// The standing after the step.
@@ -160,6 +162,7 @@ fn refused(before: &Work, calls: Vec<Call>, error: &StoreError) -> Step {
         to: To::Park,
         position: i16::try_from(before.position).unwrap_or(i16::MAX),
         destination: before.destination.clone(),
+        limit_key: None,
         counters: before.counters,
         standing: Standing {
             unresolved: before.standing.unresolved || registers,

@@ -4,6 +4,7 @@
 mod destinations;
 mod group;
 mod healing;
+mod limit_keys;
 mod originals;
 mod records;
 mod tokens;
@@ -70,6 +71,7 @@ fn step(hold: Hold, to: To) -> Step {
         to,
         position: 1,
         destination: FISCAL.to_owned(),
+        limit_key: None,
         counters: Counters::default(),
         standing: Standing::default(),
         reason: Some("because".to_owned()),
@@ -106,12 +108,13 @@ fn send() -> Send {
     }
 }
 
-fn bounds(max_queued: i64, limit: i64) -> relay::Bounds {
+fn bounds(max_queued: i64, limit: i64) -> relay::Bounds<'static> {
     relay::Bounds {
         max_queued,
         limit,
         only_sent: false,
         fresh_since: None,
+        keys: None,
     }
 }
 

@@ -14,6 +14,8 @@ pub struct Backlog {
     pub internal: Vec<String>,
     /// The last so many have a deadline, an hour from now.
     pub urgent: u64,
+    /// Their limit key.
+    pub key: Option<String>,
 }
 
 impl Backlog {
@@ -27,7 +29,9 @@ impl Backlog {
             count,
             internal,
             urgent,
+            key,
         } = self;
+        let key = key.as_ref().map_or_else(|| "null".to_owned(), |key| format!("'{key}'"));
         let stages: Vec<String> = internal.iter().map(|stage| format!("'{stage}'")).collect();
         let (stages, position) = (stages.join(", "), internal.len());
         database.sql(&format!(
@@ -52,8 +56,8 @@ impl Backlog {
              select gen_random_uuid(), copies.id, stage, request, attempt, call_id, started_at, duration_ms, outcome, status,
                     registers, registered, result
              from copies, done;
-             insert into work (id, pipeline, state, position, destination, epoch, deadline, first_call_key)
-             select copies.id, pipeline, 'waiting', {position}, 'fiscal', 1, copies.deadline, coalesce(copies.deadline, 'infinity')
+             insert into work (id, pipeline, state, position, destination, epoch, deadline, first_call_key, limit_key)
+             select copies.id, pipeline, 'waiting', {position}, 'fiscal', 1, copies.deadline, coalesce(copies.deadline, 'infinity'), {key}
              from copies, one"
         ))?;
         database.sql("vacuum analyze work").map(drop)

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::{Credentials, Failure, Place, Token, Unsealable};
 use crate::configuration::Secret;
-use crate::stage::endpoint::{Admission, Endpoint, Endpoints, Shut};
+use crate::stage::endpoint::{Admission, Endpoint, Endpoints, Purpose};
 use crate::store::StoreError;
 use crate::store::tokens::{self, Sealed, Stored};
 use crate::telemetry::TraceContext;
@@ -156,7 +156,11 @@ impl Credentials {
     /// Fetches what follows `version`, if nobody else does: then, or if it comes too late with it, there is nothing.
     async fn lead(&self, version: i64, by: &Renewer<'_>) -> Result<Option<Arc<Token>>, NoToken> {
         // The turn first: a lease must not end while its holder waits for one.
-        let _permit = by.admission.admit(by.endpoint).await.map_err(|Shut| NoToken::Shut)?;
+        let _permit = by
+            .admission
+            .admit(by.endpoint, Purpose::Token)
+            .await
+            .map_err(|_| NoToken::Shut)?;
         let (begun, lease) = (Instant::now(), by.endpoint.timeout() + MARGIN);
         if !tokens::take(by.pool, &self.destination, version, by.instance, lease).await? {
             return Ok(None);

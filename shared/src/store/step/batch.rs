@@ -156,10 +156,10 @@ async fn advance(
         with held as materialized (
             select given.*, work.place from unnest($1::uuid[], $2::int[], $3::uuid[], $4::text[], $5::bigint[], $6::smallint[], $7::text[],
                                        $8::int[], $9::int[], $10::int[], $11::int[], $12::int[], $13::bigint[], $14::bool[], $15::bool[],
-                                       $16::text[], $17::text[], $18::smallint[], $35::int[], $36::uuid[])
+                                       $16::text[], $17::text[], $18::smallint[], $35::int[], $36::uuid[], $37::text[])
                 as given (id, epoch, owner, to_, delay_ms, position, destination,
                           attempt, failures, polls, undeclared, reissues, spent_ms, unresolved, registered,
-                          reason, stage, from_, absents, original)
+                          reason, stage, from_, absents, original, limit_key)
             cross join lateral (
                 select ctid as place from work where id = given.id and epoch = given.epoch and owner = given.owner and position = given.from_ for update
             ) work
@@ -175,6 +175,7 @@ async fn advance(
                 call_due_at = case when held.to_ = 'call' then now() + held.delay_ms * interval '1 ms' end,
                 first_call_key = case when held.to_ = 'first_call' then coalesce(work.deadline, 'infinity') end,
                 waits_for = held.original,
+                limit_key = coalesce(held.limit_key, case when work.destination = held.destination then work.limit_key end),
                 moved_at = now(),
                 attempt = held.attempt, failures = held.failures, polls = held.polls, undeclared = held.undeclared,
                 reissues = held.reissues, spent_ms = held.spent_ms,
@@ -252,6 +253,7 @@ async fn advance(
         &calls.results as &[Option<String>],
         &items.iter().map(|item| item.standing.absents).collect::<Vec<_>>(),
         &items.iter().map(|item| item.to.original()).collect::<Vec<_>>() as &[Option<Uuid>],
+        &items.iter().map(|item| item.limit_key.clone()).collect::<Vec<_>>() as &[Option<String>],
     )
     .fetch_all(connection)
     .await?;

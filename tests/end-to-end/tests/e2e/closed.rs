@@ -95,6 +95,7 @@ async fn an_outage_behind_a_backlog_costs_canaries_and_drains_at_the_limit() {
             .map(str::to_owned)
             .to_vec(),
         urgent: 100,
+        key: None,
     };
     backlog.fill(&stack.database).unwrap();
     eventually(SOON, "requests that hang have ended", async || {

@@ -11,6 +11,7 @@ mod faults;
 mod instances;
 mod intake;
 mod kills;
+mod limit_keys;
 mod limits;
 mod messages;
 mod other_contract;

@@ -54,6 +54,7 @@ async fn queue(pool: &PgPool, walk: &mut Walk) -> anyhow::Result<u64> {
         limit: PICKED,
         only_sent: false,
         fresh_since: None,
+        keys: None,
     };
     Ok(u64::try_from(relay::queue(pool, "fiscal", bounds, walk).await?.len())?)
 }

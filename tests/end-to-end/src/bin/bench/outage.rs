@@ -55,6 +55,7 @@ pub async fn run(stack: &Stack, template: &str, arguments: &Outage) -> anyhow::R
             count: arguments.backlog,
             internal: ["validate", "calculate", "document"].map(str::to_owned).to_vec(),
             urgent: 0,
+            key: None,
         };
         backlog.fill(&stack.database)?;
         for mode in ["refuse", "hang"] {

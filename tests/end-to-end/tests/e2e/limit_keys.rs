@@ -1,0 +1,135 @@
+//! A destination counts the calls of each cash register apart: each has its limits, and none the backlog of another.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use end_to_end::{Backlog, Options, Stack, busiest_second, eventually};
+use serde_json::Value;
+use tokio::time::sleep;
+
+use super::limits::now;
+use super::{all_registered, quick, receipts};
+
+const SOON: Duration = Duration::from_secs(20);
+/// Of one key, in a second.
+const LIMIT: usize = 5;
+
+fn keyed() -> Options {
+    Options {
+        dispatchers: 3,
+        ..quick()
+    }
+    .with("destination.fiscal.limits", "100/s")
+    .with("destination.fiscal.limit_key", ".receipt.merchant.id")
+    .with("destination.fiscal.key_limits", &format!("{LIMIT}/s"))
+    .with("dispatcher.sent_at", "true")
+}
+
+/// So many receipts of each of so many merchants, in turns.
+fn of_merchants(merchants: usize, each: usize) -> Vec<Value> {
+    let mut receipts = receipts(merchants * each);
+    receipts.retain(|receipt| receipt.get("original_external_id").is_none());
+    for (n, receipt) in receipts.iter_mut().enumerate() {
+        receipt["merchant"]["id"] = format!("till-{}", n % merchants).into();
+    }
+    receipts
+}
+
+fn behind(count: u64, key: Option<&str>) -> Backlog {
+    Backlog {
+        name: "behind".to_owned(),
+        count,
+        internal: ["validate", "enrich", "calculate", "number", "document"]
+            .map(str::to_owned)
+            .to_vec(),
+        urgent: 0,
+        key: key.map(str::to_owned),
+    }
+}
+
+/// When the calls of each key were sent, from `from` until `to`, once all of them are on record.
+async fn sent(stack: &Stack, from: i64, to: i64) -> BTreeMap<String, Vec<i64>> {
+    let calls = stack.ledger.calls(from).await.unwrap();
+    let keys = stack
+        .database
+        .sql(
+            "select distinct call_id, case when external_id like 'behind-%' then 'behind' else merchant end
+             from calls join receipts on receipts.id = calls.receipt",
+        )
+        .unwrap();
+    let keys: BTreeMap<&str, &str> = keys.lines().filter_map(|line| line.split_once('|')).collect();
+    let mut sent: BTreeMap<String, Vec<i64>> = BTreeMap::new();
+    for call in calls.iter().filter(|call| call.at < to) {
+        let key = keys[call.idempotency_key.as_deref().unwrap()];
+        sent.entry(key.to_owned()).or_default().extend(call.sent_at);
+    }
+    sent
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_keys_backlog_of_ten_thousand_keeps_no_other_from_its_limit() {
+    let mut stack = Stack::start(&keyed()).await.unwrap();
+    stack.post_all(&receipts(1)).await.unwrap();
+    stack.settled(SOON).await;
+    behind(10_000, Some("behind")).fill(&stack.database).unwrap();
+    stack.post_all(&of_merchants(8, 40)).await.unwrap();
+    let begun = now();
+    eventually(SOON, "calls are made", async || {
+        stack.ledger.calls(begun).await.unwrap().len() > 50
+    })
+    .await;
+    let begun = now();
+    sleep(Duration::from_secs(3)).await;
+    stack.dispatchers[0].process.kill().unwrap();
+    sleep(Duration::from_secs(4)).await;
+    let to = now();
+    let shown = stack.orchestrators[0]
+        .api
+        .call(&["v1", "destinations", "fiscal"])
+        .await
+        .unwrap();
+    let queued = shown.body["queued"].as_i64().unwrap();
+    sleep(Duration::from_secs(1)).await;
+    let sent = sent(&stack, begun, to).await;
+    let counts: BTreeMap<_, _> = sent.iter().map(|(key, sent)| (key, sent.len())).collect();
+    for (key, sent) in &sent {
+        let most = busiest_second(sent);
+        assert!(most <= LIMIT, "{key}: {most} calls in one second");
+    }
+    assert_eq!(counts.len(), 9, "{counts:?}");
+    let others: usize = counts
+        .iter()
+        .filter(|(key, _)| **key != "behind")
+        .map(|(_, count)| count)
+        .sum();
+    let limit = 8 * LIMIT * usize::try_from(to - begun).unwrap() / 1000;
+    assert!(
+        others * 100 >= limit * 90,
+        "{others} of {limit} calls by the others: {counts:?}"
+    );
+    assert!(queued <= 20, "{queued} in the horizon");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_before_there_were_keys_is_given_one() {
+    let options = keyed().with("destination.fiscal.key_limits", "50/s, 10000/h");
+    let mut stack = Stack::start(&options).await.unwrap();
+    stack.post_all(&receipts(1)).await.unwrap();
+    stack.settled(SOON).await;
+    let merchant = stack.database.sql("select merchant from receipts limit 1").unwrap();
+    behind(50, None).fill(&stack.database).unwrap();
+    stack.post_all(&of_merchants(3, 5)).await.unwrap();
+    eventually(SOON, "all have keys", async || {
+        let keys = stack
+            .database
+            .sql("select string_agg(key, ' ' order by key) from limit_keys")
+            .unwrap();
+        keys.split(' ').any(|key| key == merchant)
+    })
+    .await;
+    eventually(2 * SOON, "all are registered", async || {
+        stack.database.sql("select count(*) from work").unwrap() == "0"
+    })
+    .await;
+    all_registered(&stack).await;
+}
