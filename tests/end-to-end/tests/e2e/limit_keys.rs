@@ -42,7 +42,9 @@ fn behind(count: u64, key: Option<&str>) -> Backlog {
         internal: ["validate", "enrich", "calculate", "number", "document"]
             .map(str::to_owned)
             .to_vec(),
+        timers: 0,
         urgent: 0,
+        deadline: Duration::ZERO,
         key: key.map(str::to_owned),
     }
 }
