@@ -19,8 +19,8 @@ const COUNTS: [(&str, &str); 4] = [
         "select count(*) from finished where state = 'registered'",
     ),
     (
-        "with one call that says registered",
-        "select count(distinct receipt) from calls where registered",
+        "with a call that registers and succeeded",
+        "select count(distinct receipt) from calls where registers and outcome = 'success'",
     ),
 ];
 
