@@ -10,6 +10,7 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use shared::destination::{self, Change, Destination, Mode, Settings};
+use shared::store::deadlines::{self, Deadlines};
 use shared::store::{StoreError, destinations, relay};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
@@ -42,6 +43,7 @@ pub struct DestinationView {
     settings: Settings,
     /// Receipts that were handed off and not yet taken.
     queued: i64,
+    deadlines: Deadlines,
     /// Whether this orchestrator's configuration has it.
     configured: bool,
     /// Rises with every change.
@@ -161,6 +163,7 @@ async fn read(intake: &Intake, name: &str) -> Result<Option<Destination>, StoreE
 
 async fn view(intake: &Intake, known: &Destination) -> Result<DestinationView, StoreError> {
     let closing = known.closing.as_ref();
+    let deadlines = deadlines::count(&intake.pool, &[known]).await?.pop();
     Ok(DestinationView {
         name: known.name.clone(),
         state: known.state(),
@@ -171,6 +174,7 @@ async fn view(intake: &Intake, known: &Destination) -> Result<DestinationView, S
         speed: known.speed(),
         settings: known.settings.clone(),
         queued: relay::depth(&intake.pool, &known.name).await?,
+        deadlines: deadlines.unwrap_or_default(),
         configured: intake.destinations.contains(&known.name),
         version: known.version,
     })

@@ -13,6 +13,7 @@ mod sections;
 mod token;
 
 pub use duration::duration;
+pub(crate) use endpoints::quarter_of_an_hour;
 pub use endpoints::{Destination, Service};
 pub use identity::{Signature, Tls};
 pub use rate::{Limits, Rate};
