@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use end_to_end::{Backlog, Options, Posted, Stack, eventually};
 use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use tokio::time::sleep;
 
 use super::limits::now;
@@ -73,6 +75,13 @@ async fn who_is_told_to_wait_waits_with_all_the_others() {
     all_registered(&stack).await;
 }
 
+fn a_hundred_are_due_in_an_hour(deadlines: &Value) {
+    assert_eq!((&deadlines["at_risk"], &deadlines["passed"]), (&json!(100), &json!(0)));
+    let nearest = OffsetDateTime::parse(deadlines["nearest"].as_str().unwrap(), &Rfc3339).unwrap();
+    let ahead = nearest - OffsetDateTime::now_utc();
+    assert!((55..=60).contains(&ahead.whole_minutes()), "{deadlines}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_behind_a_backlog_costs_canaries_and_drains_at_the_limit() {
     let options = closing().with("destination.fiscal.limits", "500/s");
@@ -107,12 +116,18 @@ async fn an_outage_behind_a_backlog_costs_canaries_and_drains_at_the_limit() {
     .await;
     let begun = now();
     stack.post_all(&receipts(20)).await.unwrap();
-    sleep(Duration::from_secs(5)).await;
+    change(&stack, json!({"settings": {"at_risk": "2h"}})).await;
+    let at_risk = eventually(SOON, "deadlines at risk are measured", async || {
+        let gauge = r#"chekhov_deadlines_at_risk{destination="fiscal"}"#;
+        stack.orchestrators[0].measured(gauge).await.unwrap() == Some(100.0)
+    });
+    tokio::join!(sleep(Duration::from_secs(5)), at_risk);
     let calls = stack.ledger.calls(begun).await.unwrap();
+    let outage = (now() - begun) / 1_000;
     let keys: BTreeSet<_> = calls.iter().map(|call| &call.idempotency_key).collect();
     assert!(
-        (1..=10).contains(&calls.len()),
-        "{} calls in an outage of 5 s",
+        (1..=5 + outage).contains(&i64::try_from(calls.len()).unwrap()),
+        "{} calls in an outage of {outage} s",
         calls.len()
     );
     assert_eq!(keys.len(), calls.len(), "another receipt each time");
@@ -122,7 +137,9 @@ async fn an_outage_behind_a_backlog_costs_canaries_and_drains_at_the_limit() {
         "{touched} rows behind the outage were touched by {} canaries",
         calls.len()
     );
-    assert!(shown(&stack).await["queued"].as_i64().unwrap() <= 10_000);
+    let view = shown(&stack).await;
+    assert!(view["queued"].as_i64().unwrap() <= 10_000);
+    a_hundred_are_due_in_an_hour(&view["deadlines"]);
     let waiting = stack.shown(stack.posted.last().unwrap()).await.reason.unwrap();
     assert!(waiting.contains("fiscal is closed"), "{waiting}");
 
