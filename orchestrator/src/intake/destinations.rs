@@ -34,7 +34,7 @@ pub struct DestinationView {
     /// When the next canary may be sent.
     #[serde(with = "time::serde::rfc3339::option")]
     closed_until: Option<OffsetDateTime>,
-    /// Canaries that failed since it was well.
+    /// Canaries that failed since it was well, and openings that did not last; 0 while it is not closed.
     canaries_failed: i32,
     /// How far slow start has come, from 0.1 to 1.
     speed: f64,
@@ -170,7 +170,7 @@ async fn view(intake: &Intake, known: &Destination) -> Result<DestinationView, S
         reason: known.reason(),
         closed_since: closing.map(|closing| closing.since),
         closed_until: closing.map(|closing| closing.until),
-        canaries_failed: closing.map_or(0, |closing| closing.probes),
+        canaries_failed: closing.map_or(0, |_| known.probes),
         speed: known.speed(),
         settings: known.settings.clone(),
         queued: relay::depth(&intake.pool, &known.name).await?,

@@ -106,6 +106,7 @@ async fn an_outage_behind_a_backlog_costs_canaries_and_drains_at_the_limit() {
         urgent: 100,
     };
     backlog.fill(&stack.database).unwrap();
+    change(&stack, json!({"settings": {"at_risk": "2h"}})).await;
     eventually(SOON, "requests that hang have ended", async || {
         stack
             .database
@@ -116,7 +117,6 @@ async fn an_outage_behind_a_backlog_costs_canaries_and_drains_at_the_limit() {
     .await;
     let begun = now();
     stack.post_all(&receipts(20)).await.unwrap();
-    change(&stack, json!({"settings": {"at_risk": "2h"}})).await;
     let at_risk = eventually(SOON, "deadlines at risk are measured", async || {
         let gauge = r#"chekhov_deadlines_at_risk{destination="fiscal"}"#;
         stack.orchestrators[0].measured(gauge).await.unwrap() == Some(100.0)
@@ -185,6 +185,39 @@ async fn an_outage_behind_a_backlog_costs_canaries_and_drains_at_the_limit() {
         all_registered(&stack).await;
     }
     assert_eq!(stack.ledger.summary().await.unwrap()["registered_twice"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_opening_that_does_not_last_doubles_the_pause() {
+    let options = closing()
+        .with("destination.fiscal.probe", "1s")
+        .with("destination.fiscal.probe_max", "8s");
+    let mut stack = Stack::start(&options).await.unwrap();
+    let mut faults = json!({"fiscal.report": {"mode": "stuck"}});
+    stack.ledger.set_faults(&faults).await.unwrap();
+    stack.post_all(&receipts(10)).await.unwrap();
+    eventually(SOON, "some are sent", async || {
+        stack.ledger.summary().await.unwrap()["registrations"] == 10
+    })
+    .await;
+    // By then polls are due, and of what cannot be registered nothing was tried yet.
+    let until = (OffsetDateTime::now_utc() + Duration::from_secs(3))
+        .format(&Rfc3339)
+        .unwrap();
+    change(&stack, json!({"state": "closed", "until": until})).await;
+    faults["fiscal.register"] = json!({"mode": "error", "status": 500});
+    stack.ledger.set_faults(&faults).await.unwrap();
+    stack.post_all(&receipts(100)).await.unwrap();
+    is(&stack, "open").await;
+    is(&stack, "closed").await;
+    let view = shown(&stack).await;
+    assert_eq!(view["canaries_failed"], 1, "{view}");
+    let at = |key: &str| OffsetDateTime::parse(view[key].as_str().unwrap(), &Rfc3339).unwrap();
+    let pause = (at("closed_until") - at("closed_since")).whole_milliseconds();
+    assert!((1_900..2_100).contains(&pause), "{view}");
+    stack.ledger.clear_faults().await.unwrap();
+    stack.settled(SOON * 2).await;
+    all_registered(&stack).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
