@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use shared::destination::{Destination, Following};
+use shared::destination::{Destination, Following, Settings};
 use shared::life::Heart;
 use shared::stage::Shut;
 use sqlx::PgPool;
@@ -94,7 +94,7 @@ impl Gate {
     #[must_use]
     pub fn prefetch(&self) -> u16 {
         self.known()
-            .map_or(1, |known| prefetch(&known, self.share(&known), self.message))
+            .map_or(1, |known| prefetch(&known.settings, self.share(&known), self.message))
     }
 
     /// A place among the receipts in flight.
@@ -241,8 +241,8 @@ impl Drop for Counted {
 
 /// What is admitted within seconds, and no more than twice what may be in flight; not fewer messages than keep a dispatcher
 /// busy when each hands off one receipt.
-fn prefetch(known: &Destination, share: usize, message: usize) -> u16 {
-    let admitted = known.settings.limits.admit(AHEAD).unwrap_or(usize::MAX);
+fn prefetch(settings: &Settings, share: usize, message: usize) -> u16 {
+    let admitted = settings.limits.admit(AHEAD).unwrap_or(usize::MAX);
     let receipts = admitted.clamp(1, share.max(1) * 2);
     let messages = receipts.div_ceil(message).max(receipts.min(FEW)).min(300);
     u16::try_from(messages).unwrap_or(300)
@@ -251,25 +251,13 @@ fn prefetch(known: &Destination, share: usize, message: usize) -> u16 {
 #[cfg(test)]
 mod tests {
     use shared::configuration;
-    use shared::destination::{Mode, Settings};
 
     use super::*;
 
     fn held(text: &str) -> (usize, configuration::Destination) {
         let destination: configuration::Destination = serde_json::from_str(text).unwrap();
-        let known = Destination {
-            name: "fiscal".to_owned(),
-            version: 1,
-            mode: Mode::Open,
-            said: None,
-            closing: None,
-            failed_at: None,
-            open_for: None,
-            read: Instant::now(),
-            settings: Settings::of(&destination),
-            dispatchers: Vec::new(),
-        };
-        let prefetched = prefetch(&known, destination.concurrency, destination.message());
+        let settings = Settings::of(&destination);
+        let prefetched = prefetch(&settings, destination.concurrency, destination.message());
         (usize::from(prefetched), destination)
     }
 

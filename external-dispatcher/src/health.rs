@@ -92,13 +92,13 @@ impl Health {
             return;
         };
         let now = Instant::now();
-        let (pause, reason) = match Sign::of(call, now - call.begun, self.slow) {
+        let (pause, probes, reason) = match Sign::of(call, now - call.begun, self.slow) {
             Sign::Wait(after, reason) => {
                 let until = known.closing.as_ref().map(|closing| closing.probe);
                 if until.is_some_and(|until| until + destinations::SAME > now + after) {
                     return;
                 }
-                (after, reason)
+                (after, self.lately(&known).unwrap_or_default(), reason)
             }
             sign if known.admits() => {
                 let mut breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
@@ -119,16 +119,18 @@ impl Health {
                 };
                 // What follows it is the same failure until the destination has opened again.
                 breaker.opened(Some(now));
-                (self.pause(&known), reason)
+                let probes = self.lately(&known).map_or(0, |probes| probes.saturating_add(1));
+                (self.pause(probes), probes, reason)
             }
             _ => return,
         };
         let health = Arc::clone(self);
-        self.tracker.spawn(async move { health.close(pause, &reason).await });
+        self.tracker
+            .spawn(async move { health.close(pause, probes, &reason).await });
     }
 
-    async fn close(&self, pause: Duration, reason: &str) {
-        match destinations::close(&self.pool, &self.destination, pause, reason).await {
+    async fn close(&self, pause: Duration, probes: i32, reason: &str) {
+        match destinations::close(&self.pool, &self.destination, pause, probes, reason).await {
             Ok(true) => {
                 tracing::warn!(destination = %self.destination, reason, ?pause, "closed");
                 metrics::counter!("chekhov_destination_closings_total", "destination" => self.destination.clone())
@@ -140,9 +142,19 @@ impl Health {
         self.following.refresh().await;
     }
 
-    /// The pause before the next canary.
-    fn pause(&self, known: &Destination) -> Duration {
-        let probes = known.closing.as_ref().map_or(0, |closing| closing.probes);
+    /// What an open destination went through before it opened, if it has not been open for long enough to be well. That it
+    /// fails again by then is one canary more that failed: of one whose canaries are answered while other calls fail, openings
+    /// become as rare as canaries would.
+    fn lately(&self, known: &Destination) -> Option<i32> {
+        let well = known.settings.slow_start.max(self.probe_max);
+        known
+            .opened()
+            .is_some_and(|at| at.elapsed() < well)
+            .then_some(known.probes)
+    }
+
+    /// The pause before the next canary, after so many that failed.
+    fn pause(&self, probes: i32) -> Duration {
         let doubled = self
             .probe
             .saturating_mul(2u32.saturating_pow(u32::try_from(probes).unwrap_or_default()));
@@ -164,7 +176,7 @@ impl Health {
     pub fn probed(self: &Arc<Self>, call: &Seen<'_>) -> bool {
         let known = self.following.get(&self.destination);
         let pause = known
-            .map_or(self.probe, |known| self.pause(&known) * 2)
+            .map_or(self.probe, |known| self.pause(known.probes) * 2)
             .min(self.probe_max);
         let probed = match Sign::of(call, call.begun.elapsed(), self.slow) {
             Sign::Life => Probed::Alive,

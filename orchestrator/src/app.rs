@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::intake::{self, Intake};
 use crate::internal::Runner;
-use crate::{healer, internal, relay};
+use crate::{deadlines, healer, internal, relay};
 
 /// How long an orchestrator that stops goes on answering.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -96,6 +96,7 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
         Arc::clone(&broker),
         stop.clone(),
     ));
+    tokio::spawn(deadlines::run(pool.clone(), Arc::clone(&following), stop.clone()));
     tokio::spawn(partitions(pool.clone(), stop.clone()));
     tokio::spawn(metrics::upkeep(handle.clone(), last.clone()));
 

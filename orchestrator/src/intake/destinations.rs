@@ -10,6 +10,7 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use shared::destination::{self, Change, Destination, Mode, Settings};
+use shared::store::deadlines::{self, Deadlines};
 use shared::store::{StoreError, destinations, relay};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
@@ -33,7 +34,7 @@ pub struct DestinationView {
     /// When the next canary may be sent.
     #[serde(with = "time::serde::rfc3339::option")]
     closed_until: Option<OffsetDateTime>,
-    /// Canaries that failed since it was well.
+    /// Canaries that failed since it was well, and openings that did not last; 0 while it is not closed.
     canaries_failed: i32,
     /// How far slow start has come, from 0.1 to 1.
     speed: f64,
@@ -42,6 +43,7 @@ pub struct DestinationView {
     settings: Settings,
     /// Receipts that were handed off and not yet taken.
     queued: i64,
+    deadlines: Deadlines,
     /// Whether this orchestrator's configuration has it.
     configured: bool,
     /// Rises with every change.
@@ -161,16 +163,18 @@ async fn read(intake: &Intake, name: &str) -> Result<Option<Destination>, StoreE
 
 async fn view(intake: &Intake, known: &Destination) -> Result<DestinationView, StoreError> {
     let closing = known.closing.as_ref();
+    let deadlines = deadlines::count(&intake.pool, &[known]).await?.pop();
     Ok(DestinationView {
         name: known.name.clone(),
         state: known.state(),
         reason: known.reason(),
         closed_since: closing.map(|closing| closing.since),
         closed_until: closing.map(|closing| closing.until),
-        canaries_failed: closing.map_or(0, |closing| closing.probes),
+        canaries_failed: closing.map_or(0, |_| known.probes),
         speed: known.speed(),
         settings: known.settings.clone(),
         queued: relay::depth(&intake.pool, &known.name).await?,
+        deadlines: deadlines.unwrap_or_default(),
         configured: intake.destinations.contains(&known.name),
         version: known.version,
     })

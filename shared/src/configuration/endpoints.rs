@@ -60,6 +60,9 @@ pub struct Destination {
     /// How long it takes from opening to full speed. Default 30 s.
     #[serde(deserialize_with = "duration", default = "half_a_minute")]
     pub slow_start: Duration,
+    /// How long before it passes a deadline is at risk. Default 15 m.
+    #[serde(deserialize_with = "duration", default = "quarter_of_an_hour")]
+    pub at_risk: Duration,
     /// How long after it closed the first canary is sent; the pause doubles with each that fails. Default 1 s.
     #[serde(deserialize_with = "duration", default = "second")]
     pub probe: Duration,
@@ -154,6 +157,9 @@ fn second() -> Duration {
 }
 fn half_a_minute() -> Duration {
     Duration::from_secs(30)
+}
+pub(crate) fn quarter_of_an_hour() -> Duration {
+    Duration::from_mins(15)
 }
 fn ten_seconds() -> Duration {
     Duration::from_secs(10)

@@ -45,6 +45,12 @@ impl Following {
         self.known.borrow().get(name).cloned()
     }
 
+    /// What is known of all, in the order of their names.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Destination>> {
+        self.known.borrow().values().cloned().collect()
+    }
+
     /// Whether calls to it may be made: one that has no row takes none.
     #[must_use]
     pub fn admits(&self, name: &str) -> bool {

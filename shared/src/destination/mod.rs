@@ -50,8 +50,6 @@ pub struct Closing {
     pub until: OffsetDateTime,
     /// The same by this process's.
     pub probe: Instant,
-    /// Canaries that failed since it was well.
-    pub probes: i32,
     /// Why.
     pub reason: String,
 }
@@ -69,6 +67,9 @@ pub struct Destination {
     pub said: Option<String>,
     /// That it is closed.
     pub closing: Option<Closing>,
+    /// Canaries that failed since it was well, and openings that did not last. What it was when it opened stays: whoever closes
+    /// it next says whether it had been well.
+    pub probes: i32,
     /// When it was closed last.
     pub failed_at: Option<OffsetDateTime>,
     /// For how long it had been open again when the row was read; `None`: it was never closed.
@@ -171,6 +172,7 @@ mod tests {
             mode: Mode::Open,
             said: None,
             closing: None,
+            probes: 0,
             failed_at: None,
             open_for: None,
             read: Instant::now(),

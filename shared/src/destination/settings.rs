@@ -31,6 +31,13 @@ pub struct Settings {
     /// How long it takes from opening to full speed.
     #[serde(deserialize_with = "duration", serialize_with = "written")]
     pub slow_start: Duration,
+    /// How long before it passes a deadline is at risk.
+    #[serde(
+        default = "configuration::quarter_of_an_hour",
+        deserialize_with = "duration",
+        serialize_with = "written"
+    )]
+    pub at_risk: Duration,
 }
 
 /// A change of settings: what is absent stays as it is, what is null goes back to the configuration's.
@@ -52,6 +59,9 @@ pub struct Change {
     /// See [`Settings::slow_start`].
     #[serde(default, skip_serializing_if = "To::is_absent")]
     pub slow_start: To<Time>,
+    /// See [`Settings::at_risk`].
+    #[serde(default, skip_serializing_if = "To::is_absent")]
+    pub at_risk: To<Time>,
 }
 
 /// What becomes of one setting.
@@ -103,6 +113,7 @@ impl Settings {
             concurrency: destination.concurrency,
             max_queued: destination.max_queued,
             slow_start: destination.slow_start,
+            at_risk: destination.at_risk,
         }
     }
 
@@ -154,6 +165,13 @@ mod tests {
     }
 
     #[test]
+    fn what_another_version_declared_is_read() {
+        let declared = r#"{"limits": [], "concurrency": 64, "max_queued": 100, "slow_start": "30s", "colour": 1}"#;
+        let settings: Settings = serde_json::from_str(declared).unwrap();
+        assert_eq!(settings.at_risk, Duration::from_mins(15));
+    }
+
+    #[test]
     fn the_horizon_is_what_goes_through_within_seconds() {
         let settings = |limits: &str| Settings {
             limits: serde_json::from_str(limits).unwrap(),
@@ -162,6 +180,7 @@ mod tests {
             concurrency: 64,
             max_queued: 10_000,
             slow_start: Duration::from_secs(30),
+            at_risk: Duration::from_mins(15),
         };
         assert_eq!(settings(r#"["100/s"]"#).horizon(), 200);
         assert_eq!(settings(r#"["1/h"]"#).horizon(), 64);

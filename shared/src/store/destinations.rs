@@ -83,7 +83,6 @@ async fn rows(pool: &PgPool, is_due: bool) -> Result<Vec<(Destination, bool)>, S
                     since,
                     until,
                     probe: read + time(row.probe_in_ms.unwrap_or_default()),
-                    probes: row.probes,
                     reason,
                 }),
                 _ => None,
@@ -94,6 +93,7 @@ async fn rows(pool: &PgPool, is_due: bool) -> Result<Vec<(Destination, bool)>, S
                 mode: row.mode,
                 said: row.said,
                 closing,
+                probes: row.probes,
                 failed_at: row.failed_at,
                 open_for: row.open_for_ms.map(time),
                 read,
@@ -130,7 +130,7 @@ pub async fn change(
             closed_for = case when $4::timestamptz is not null then $5 when $3 = 'open' then null else closed_for end,
             probe_at = case when $4::timestamptz is not null then $4 when $3 = 'open' then null else probe_at end,
             canary = case when $3 = 'open' then null else canary end,
-            probes = case when $3 = 'open' then 0 else probes end,
+            probes = case when $3 = 'open' or (closed_at is null and $4::timestamptz is not null) then 0 else probes end,
             opened_at = case when $3 = 'open' and (closed_at is not null or mode <> 'open') and $4::timestamptz is null then now() else opened_at end
         where name = $1
         "#,
@@ -149,11 +149,11 @@ pub async fn change(
 pub const SAME: Duration = Duration::from_secs(1);
 
 /// Closes a destination for everybody: no call for `pause`, then a canary. One that is closed already stays so for the longer
-/// of both (a second is no difference: many calls tell the same at once).
+/// of both (a second is no difference: many calls tell the same at once). `probes`: what it has gone through since it was well.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn close(pool: &PgPool, name: &str, pause: Duration, reason: &str) -> Result<bool, StoreError> {
+pub async fn close(pool: &PgPool, name: &str, pause: Duration, probes: i32, reason: &str) -> Result<bool, StoreError> {
     let changed = sqlx::query!(
         r#"
         update destinations set
@@ -161,6 +161,7 @@ pub async fn close(pool: &PgPool, name: &str, pause: Duration, reason: &str) -> 
             closed_at = coalesce(closed_at, now()),
             failed_at = coalesce(closed_at, now()),
             closed_for = case when closed_at is null then $3 else closed_for end,
+            probes = case when closed_at is null then $5 else probes end,
             probe_at = now() + $2::bigint * interval '1 ms'
         where name = $1 and (closed_at is null or probe_at + $4::bigint * interval '1 ms' < now() + $2::bigint * interval '1 ms')
         "#,
@@ -168,6 +169,7 @@ pub async fn close(pool: &PgPool, name: &str, pause: Duration, reason: &str) -> 
         millis(pause),
         reason,
         millis(SAME),
+        probes,
     )
     .execute(pool)
     .await?;
@@ -228,7 +230,7 @@ pub async fn probed(pool: &PgPool, name: &str, instance: Uuid, probed: &Probed) 
         r#"
         update destinations set
             version = version + 1, canary = null, canary_until = null,
-            probes = case when $3 then 0 when $5::text is null then probes else probes + 1 end,
+            probes = case when $5::text is null then probes else probes + 1 end,
             closed_at = case when $3 then null else closed_at end,
             closed_for = case when $3 then null else coalesce($5, closed_for) end,
             probe_at = case when $3 then null else now() + $4::bigint * interval '1 ms' end,

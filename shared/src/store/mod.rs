@@ -5,11 +5,13 @@
 //! afterwards. Instants are the database's `now()`, delays are passed as durations.
 //!
 //! Modules follow the flow: [`accept`], [`claim`], [`step`], [`relay`], [`heal`], [`operate`], [`read`]; beside
-//! it stand the destinations' rows, [`destinations`], their [`tokens`], and their [`limit_keys`].
+//! it stand the destinations' rows, [`destinations`], their [`tokens`], their [`limit_keys`], and the [`deadlines`] they are to
+//! meet.
 
 pub mod accept;
 mod calls;
 pub mod claim;
+pub mod deadlines;
 pub mod destinations;
 pub mod error;
 pub mod group;

@@ -79,12 +79,12 @@ async fn one_canary_at_a_time_opens_what_is_closed_or_closes_it_for_longer(pool:
         "it is open"
     );
     assert!(
-        destinations::close(&pool, FISCAL, Duration::ZERO, "answered 503")
+        destinations::close(&pool, FISCAL, Duration::ZERO, 0, "answered 503")
             .await
             .unwrap()
     );
     assert!(
-        !destinations::close(&pool, FISCAL, Duration::ZERO, "again")
+        !destinations::close(&pool, FISCAL, Duration::ZERO, 0, "again")
             .await
             .unwrap(),
         "it is closed already"
@@ -111,7 +111,7 @@ async fn one_canary_at_a_time_opens_what_is_closed_or_closes_it_for_longer(pool:
     };
     assert!(destinations::probed(&pool, FISCAL, ME, &failed).await.unwrap());
     let closed = known(&pool).await;
-    assert_eq!((closed.state(), closed.closing.unwrap().probes), (State::Closed, 1));
+    assert_eq!((closed.state(), closed.probes), (State::Closed, 1));
     assert!(
         destinations::take_canary(&pool, FISCAL, OTHER, Duration::ZERO)
             .await
@@ -131,13 +131,29 @@ async fn one_canary_at_a_time_opens_what_is_closed_or_closes_it_for_longer(pool:
     let open = known(&pool).await;
     assert_eq!(open.state(), State::Open);
     assert!(open.speed() < 0.2, "it begins slowly");
+    assert_eq!(open.probes, 1, "whether it is well is seen only later");
+    for (probes, stays) in [(2, 2), (0, 2)] {
+        destinations::close(&pool, FISCAL, SECOND, probes, "again")
+            .await
+            .unwrap();
+        assert_eq!(known(&pool).await.probes, stays, "whoever closes it says so");
+    }
+    let by_hand = Change::default();
+    destinations::change(&pool, FISCAL, &by_hand, Some(Mode::Open), None, "why")
+        .await
+        .unwrap();
+    assert_eq!(known(&pool).await.probes, 0);
 }
 
 #[sqlx::test(migrations = "../migrations")]
 async fn whoever_waits_longest_decides_and_a_paused_destination_is_not_probed(pool: PgPool) {
     declared(&pool).await;
-    assert!(destinations::close(&pool, FISCAL, 100 * SECOND, "429").await.unwrap());
-    assert!(!destinations::close(&pool, FISCAL, SECOND, "503").await.unwrap());
+    assert!(
+        destinations::close(&pool, FISCAL, 100 * SECOND, 0, "429")
+            .await
+            .unwrap()
+    );
+    assert!(!destinations::close(&pool, FISCAL, SECOND, 0, "503").await.unwrap());
     assert!(
         !destinations::take_canary(&pool, FISCAL, ME, SECOND).await.unwrap(),
         "not yet"
@@ -234,7 +250,11 @@ async fn a_relay_sees_what_is_due_for_whom_and_nothing_behind_a_closed_one(pool:
     step.standing.unresolved = true;
     assert!(moves(&pool, step).await);
     assert!(due().await);
-    assert!(destinations::close(&pool, FISCAL, Duration::ZERO, "503").await.unwrap());
+    assert!(
+        destinations::close(&pool, FISCAL, Duration::ZERO, 0, "503")
+            .await
+            .unwrap()
+    );
     assert!(!due().await);
     assert!(
         destinations::change(&pool, FISCAL, &nothing, Some(Mode::Draining), None, "why")

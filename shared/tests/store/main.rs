@@ -1,6 +1,7 @@
 //! The store on a real PostgreSQL: every row of the transition table, allowed and refused, and group commit's hygiene.
 //! `DATABASE_URL` names the server; each test has a database of its own.
 
+mod deadlines;
 mod destinations;
 mod group;
 mod healing;

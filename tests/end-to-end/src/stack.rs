@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::api::{Api, Receipt};
 use crate::configured::{TOKEN, variable, write_configuration, write_pipeline};
 use crate::eventually::{eventually, in_parallel};
+use crate::http;
 use crate::judge::{Posted, Verdict, judge};
 use crate::ledger::Ledger;
 use crate::options::Options;
@@ -26,6 +27,7 @@ pub struct Member {
     pub process: Process,
     /// Its HTTP API: an orchestrator's intake, a dispatcher's health.
     pub api: Api,
+    metrics: String,
     program: &'static str,
     name: String,
     environment: Vec<(String, String)>,
@@ -254,9 +256,12 @@ impl Stack {
         ));
         let process = Process::start(program, &name, &[], &environment, &self.directory)?;
         let api = Api::new(format!("http://127.0.0.1:{port}"), TOKEN);
+        let apart = own.iter().find(|(key, _)| *key == "orchestrator.metrics");
+        let metrics = format!("http://127.0.0.1:{}/metrics", apart.map_or(port, |(_, port)| *port));
         let mut member = Member {
             process,
             api,
+            metrics,
             program,
             name,
             environment,
@@ -305,6 +310,16 @@ impl Member {
         self.process = Process::start(self.program, &self.name, &[], &self.environment, directory)?;
         self.ready().await;
         Ok(())
+    }
+
+    /// The value of a metric, by its name and labels as `/metrics` writes them; `None`: it shows no such one.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn measured(&self, metric: &str) -> anyhow::Result<Option<f64>> {
+        let text = http::client().get(&self.metrics).send().await?.text().await?;
+        let value = |line: &str| line.strip_prefix(metric)?.trim().parse().ok();
+        Ok(text.lines().find_map(value))
     }
 
     async fn ready(&mut self) {

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use end_to_end::{Backlog, Options, Posted, Stack, eventually};
 use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use tokio::time::sleep;
 
 use super::limits::now;
@@ -73,6 +75,13 @@ async fn who_is_told_to_wait_waits_with_all_the_others() {
     all_registered(&stack).await;
 }
 
+fn a_hundred_are_due_in_an_hour(deadlines: &Value) {
+    assert_eq!((&deadlines["at_risk"], &deadlines["passed"]), (&json!(100), &json!(0)));
+    let nearest = OffsetDateTime::parse(deadlines["nearest"].as_str().unwrap(), &Rfc3339).unwrap();
+    let ahead = nearest - OffsetDateTime::now_utc();
+    assert!((55..=60).contains(&ahead.whole_minutes()), "{deadlines}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_behind_a_backlog_costs_canaries_and_drains_at_the_limit() {
     let options = closing().with("destination.fiscal.limits", "500/s");
@@ -100,6 +109,7 @@ async fn an_outage_behind_a_backlog_costs_canaries_and_drains_at_the_limit() {
         deadline: Duration::from_hours(1),
     };
     backlog.fill(&stack.database).unwrap();
+    change(&stack, json!({"settings": {"at_risk": "2h"}})).await;
     eventually(SOON, "requests that hang have ended", async || {
         stack
             .database
@@ -110,12 +120,17 @@ async fn an_outage_behind_a_backlog_costs_canaries_and_drains_at_the_limit() {
     .await;
     let begun = now();
     stack.post_all(&receipts(20)).await.unwrap();
-    sleep(Duration::from_secs(5)).await;
+    let at_risk = eventually(SOON, "deadlines at risk are measured", async || {
+        let gauge = r#"chekhov_deadlines_at_risk{destination="fiscal"}"#;
+        stack.orchestrators[0].measured(gauge).await.unwrap() == Some(100.0)
+    });
+    tokio::join!(sleep(Duration::from_secs(5)), at_risk);
     let calls = stack.ledger.calls(begun).await.unwrap();
+    let outage = (now() - begun) / 1_000;
     let keys: BTreeSet<_> = calls.iter().map(|call| &call.idempotency_key).collect();
     assert!(
-        (1..=10).contains(&calls.len()),
-        "{} calls in an outage of 5 s",
+        (1..=5 + outage).contains(&i64::try_from(calls.len()).unwrap()),
+        "{} calls in an outage of {outage} s",
         calls.len()
     );
     assert_eq!(keys.len(), calls.len(), "another receipt each time");
@@ -125,7 +140,9 @@ async fn an_outage_behind_a_backlog_costs_canaries_and_drains_at_the_limit() {
         "{touched} rows behind the outage were touched by {} canaries",
         calls.len()
     );
-    assert!(shown(&stack).await["queued"].as_i64().unwrap() <= 10_000);
+    let view = shown(&stack).await;
+    assert!(view["queued"].as_i64().unwrap() <= 10_000);
+    a_hundred_are_due_in_an_hour(&view["deadlines"]);
     let waiting = stack.shown(stack.posted.last().unwrap()).await.reason.unwrap();
     assert!(waiting.contains("fiscal is closed"), "{waiting}");
 
@@ -171,6 +188,39 @@ async fn an_outage_behind_a_backlog_costs_canaries_and_drains_at_the_limit() {
         all_registered(&stack).await;
     }
     assert_eq!(stack.ledger.summary().await.unwrap()["registered_twice"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_opening_that_does_not_last_doubles_the_pause() {
+    let options = closing()
+        .with("destination.fiscal.probe", "1s")
+        .with("destination.fiscal.probe_max", "8s");
+    let mut stack = Stack::start(&options).await.unwrap();
+    let mut faults = json!({"fiscal.report": {"mode": "stuck"}});
+    stack.ledger.set_faults(&faults).await.unwrap();
+    stack.post_all(&receipts(10)).await.unwrap();
+    eventually(SOON, "some are sent", async || {
+        stack.ledger.summary().await.unwrap()["registrations"] == 10
+    })
+    .await;
+    // By then polls are due, and of what cannot be registered nothing was tried yet.
+    let until = (OffsetDateTime::now_utc() + Duration::from_secs(3))
+        .format(&Rfc3339)
+        .unwrap();
+    change(&stack, json!({"state": "closed", "until": until})).await;
+    faults["fiscal.register"] = json!({"mode": "error", "status": 500});
+    stack.ledger.set_faults(&faults).await.unwrap();
+    stack.post_all(&receipts(100)).await.unwrap();
+    is(&stack, "open").await;
+    is(&stack, "closed").await;
+    let view = shown(&stack).await;
+    assert_eq!(view["canaries_failed"], 1, "{view}");
+    let at = |key: &str| OffsetDateTime::parse(view[key].as_str().unwrap(), &Rfc3339).unwrap();
+    let pause = (at("closed_until") - at("closed_since")).whole_milliseconds();
+    assert!((1_900..2_100).contains(&pause), "{view}");
+    stack.ledger.clear_faults().await.unwrap();
+    stack.settled(SOON * 2).await;
+    all_registered(&stack).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

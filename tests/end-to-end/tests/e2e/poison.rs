@@ -26,12 +26,12 @@ fn options() -> Options {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_fails_alone_parks_and_the_others_go_on_at_the_limit() {
-    let mut stack = Stack::start(&options().with("destination.fiscal.limits", "50/s"))
+    let mut stack = Stack::start(&options().with("destination.fiscal.limits", "200/s"))
         .await
         .unwrap();
-    let poison = json!({"fiscal.register": {"mode": "error", "status": 500, "share": 0.02}});
+    let poison = json!({"fiscal.register": {"mode": "error", "status": 500, "share": 0.01}});
     stack.ledger.set_faults(&poison).await.unwrap();
-    stack.post_all(&receipts(400)).await.unwrap();
+    stack.post_all(&receipts(1_000)).await.unwrap();
     eventually(SOON, "calls are made", async || {
         stack.ledger.calls(0).await.unwrap().len() > 50
     })
@@ -39,8 +39,11 @@ async fn what_fails_alone_parks_and_the_others_go_on_at_the_limit() {
     let begun = now();
     tokio::time::sleep(Duration::from_secs(4)).await;
     let calls = stack.ledger.calls(begun).await.unwrap();
-    let passed = calls.iter().filter(|call| call.status == Some(200)).count();
-    assert!(passed >= 160, "{passed} of 200 passed in 4 s");
+    let within: Vec<_> = calls.iter().filter(|call| call.at < begun + 4_000).collect();
+    let passed = within.iter().filter(|call| call.status == Some(200)).count();
+    // Each that fails takes its five turns: the others have all the rest.
+    let left = 800 - (within.len() - passed);
+    assert!(passed * 100 >= left * 93, "{passed} of {left} passed in 4 s of 200/s");
     // Whether others pass is seen while there are others.
     let deadline = tokio::time::Instant::now() + SOON;
     let last = stack.database.sql("select max(id::text) from receipts").unwrap();
@@ -89,15 +92,25 @@ async fn what_is_late_before_anything_was_sent_waits_for_a_person() {
             .status,
         200
     );
-    let mut late = receipts(1).remove(0);
-    late["deadline"] = json!(
+    let mut urgent = receipts(1).remove(0);
+    urgent["deadline"] = json!(
         (OffsetDateTime::now_utc() + Duration::from_secs(2))
             .format(&Rfc3339)
             .unwrap()
     );
-    stack.post_all(&[late]).await.unwrap();
+    stack.post_all(&[urgent]).await.unwrap();
     let posted = stack.posted[0].clone();
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    let deadlines = async || {
+        let shown = stack.orchestrators[0].api.call(&["v1", "destinations", "fiscal"]).await;
+        shown.unwrap().body["deadlines"].take()
+    };
+    assert_eq!(deadlines().await["at_risk"], 1);
+    // A dispatcher's clock is a little behind the database's, by what it takes to read it.
+    let late = "select count(*) from work where deadline < now() - interval '100 ms'";
+    eventually(SOON, "the deadline has passed", async || {
+        stack.database.sql(late).unwrap() == "1"
+    })
+    .await;
     let open = json!({"state": "open"});
     assert_eq!(
         stack.orchestrators[0].api.change("fiscal", &open).await.unwrap().status,
@@ -106,4 +119,7 @@ async fn what_is_late_before_anything_was_sent_waits_for_a_person() {
     let shown = stack.shown_in(&posted, "parked", SOON).await;
     assert!(shown.reason.unwrap().contains("its deadline has passed"));
     assert_eq!(stack.ledger.calls(0).await.unwrap().len(), 0);
+    let shown = deadlines().await;
+    assert_eq!((&shown["at_risk"], &shown["passed"]), (&json!(0), &json!(1)));
+    assert_eq!(shown["nearest"], json!(null));
 }

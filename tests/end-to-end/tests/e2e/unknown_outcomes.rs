@@ -1,6 +1,7 @@
 //! Calls that were sent and not answered: by an API that knows a call id again, by one that can be asked, and by one that can
 //! neither.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -113,20 +114,60 @@ async fn a_look_up_that_finds_nothing_at_all_is_not_believed() {
     let blind =
         json!({"fiscal.register": {"mode": "commit_then_drop"}, "fiscal.lookup": {"mode": "error", "status": 404}});
     stack.ledger.set_faults(&blind).await.unwrap();
-    stack.post_all(&receipts(5)).await.unwrap();
-    let unknown = stack.posted[5..].to_vec();
-    for posted in &unknown {
-        eventually(SOON, "it is not believed", async || {
-            let shown = stack.shown(posted).await;
-            shown.reason.is_some_and(|reason| reason.contains("not believed"))
-        })
-        .await;
-        stack.shown_in(posted, "waiting", SOON).await;
+    stack.post_all(&receipts(100)).await.unwrap();
+    let mut doubted = BTreeSet::new();
+    eventually(SOON, "none is believed", async || {
+        let said = "select id from work where reason like '%not believed%'";
+        doubted.extend(stack.database.sql(said).unwrap().lines().map(str::to_owned));
+        doubted.len() == 100
+    })
+    .await;
+    for posted in &stack.posted[5..] {
         assert_eq!(act(&stack, posted, "cancel").await, 409);
     }
+    assert_eq!(counted(&stack, "select count(*) from finished"), 5);
     stack.ledger.clear_faults().await.unwrap();
     stack.settled(SOON).await;
     all_registered(&stack).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_ends_nothing_before_it_is_known_what_became_of_the_call() {
+    let mut stack = Stack::start(&pipeline("lookup.toml")).await.unwrap();
+    stack.ledger.set(&json!({"idempotent": false})).await.unwrap();
+    stack.post_all(&receipts(1)).await.unwrap();
+    stack.settled(SOON).await;
+    let refused = json!({"mode": "error", "status": 422});
+    for mode in ["commit_then_drop", "drop_before_commit"] {
+        let faults = json!({"fiscal.register": {"mode": mode}, "fiscal.lookup": refused});
+        stack.ledger.set_faults(&faults).await.unwrap();
+        stack.post_all(&receipts(1)).await.unwrap();
+        let shown = stack.shown_in(stack.posted.last().unwrap(), "parked", SOON).await;
+        let reason = shown.reason.unwrap();
+        assert!(reason.contains("422") && reason.contains("nobody knows"), "{reason}");
+        assert_eq!(act(&stack, stack.posted.last().unwrap(), "cancel").await, 409);
+    }
+    let faults = json!({"fiscal.register": refused});
+    stack.ledger.set_faults(&faults).await.unwrap();
+    let (there, absent) = (stack.posted[1].clone(), stack.posted[2].clone());
+    for posted in [&absent, &there] {
+        assert_eq!(act(&stack, posted, "release").await, 204);
+        assert_eq!(act(&stack, posted, "cancel").await, 409);
+    }
+    let shown = stack.shown_in(&there, "registered", SOON).await;
+    assert_eq!(shown.history.iter().filter(|call| call.request == "send").count(), 1);
+    let shown = stack.shown_in(&absent, "rejected", SOON).await;
+    let calls: Vec<_> = shown
+        .history
+        .iter()
+        .filter(|call| call.stage == "register")
+        .map(|call| (call.request.as_str(), call.outcome.as_str()))
+        .collect();
+    assert_eq!(calls.first(), Some(&("send", "unknown")));
+    assert_eq!(calls.last(), Some(&("send", "reject")));
+    assert_eq!(calls.iter().filter(|call| call.0 == "send").count(), 2);
+    assert!(calls.iter().filter(|call| call.1 == "absent").count() >= 2, "{calls:?}");
+    assert_eq!(stack.ledger.summary().await.unwrap()["registrations"], 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,16 +1,19 @@
 //! The table of faults: what goes wrong, at which target, for which share of the requests and for how long.
 
+mod fault;
+mod mode;
+
+pub(crate) use fault::Fault;
+pub(crate) use mode::Mode;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::http::{HeaderValue, StatusCode};
-use serde::{Deserialize, Serialize};
+use axum::http::StatusCode;
+use serde::Deserialize;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
-use crate::answer::Answer;
-use crate::orange;
 use crate::route::{Api, Target};
 
 /// Faults by the name of their target; `fiscal` and `orange` stand for a whole API behind the faults of its parts. Several at one
@@ -24,64 +27,6 @@ struct Struck {
     fault: Arc<Fault>,
     before: f64,
     until: Option<Instant>,
-}
-
-/// One entry of the table.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Fault {
-    pub(crate) mode: Mode,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    status: Option<u16>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    body: Option<Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    retry_after: Option<RetryAfter>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    latency_ms: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error_type: Option<String>,
-    #[serde(default = "whole")]
-    share: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    for_s: Option<f64>,
-}
-
-/// What goes wrong.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Mode {
-    /// Waits `latency_ms`, then does the work and answers.
-    Slow,
-    /// Answers `status` and `body` without doing the work.
-    Error,
-    /// Closes the connection without reading the body.
-    Refuse,
-    /// Never answers; nothing is done.
-    Hang,
-    /// Does the work, then closes the connection.
-    CommitThenDrop,
-    /// Reads the request, does nothing, closes the connection.
-    DropBeforeCommit,
-    /// Does the work `latency_ms` later, whether or not the client still waits, and answers then.
-    CommitLate,
-    /// Reports stay `wait`.
-    Stuck,
-    /// What was registered is found only `latency_ms` later.
-    Lag,
-    /// Does the work and answers 200 with what is not JSON.
-    Garbage,
-    /// A report that would say `done` says `fail` with `error_type`, for good: it was not registered after all.
-    Fail,
-    /// A status that would be 200 is 524, for good: it was not registered after all.
-    Expire,
-}
-
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(untagged)]
-enum RetryAfter {
-    Seconds(u64),
-    Text(String),
 }
 
 impl Faults {
@@ -157,126 +102,6 @@ impl Faults {
             .filter_map(|(name, all)| Some((name.as_str(), shown(all)?)))
             .collect()
     }
-}
-
-impl Fault {
-    /// How long the fault delays.
-    pub(crate) fn latency(&self) -> Duration {
-        Duration::from_millis(self.latency_ms.unwrap_or_default())
-    }
-
-    /// The `type` of the error in a failed report.
-    pub(crate) fn error_type(&self) -> &str {
-        self.error_type.as_deref().unwrap_or("system")
-    }
-
-    /// The answer of mode `error`.
-    pub(crate) fn answer(&self, target: Target) -> Answer {
-        let status = self.status.and_then(|status| StatusCode::from_u16(status).ok());
-        let status = status.unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
-        let answer = match &self.body {
-            Some(Value::String(text)) => Answer::raw(status, "text/plain", text.clone()),
-            Some(body) => Answer::json(status, body),
-            None => match target.api() {
-                Some(Api::Fiscal) => Answer::error(status, 50, "system", "simulated fault"),
-                Some(Api::Orange) => orange::errors(status, "simulated fault"),
-                None => Answer::json(status, &json!({"error": "simulated fault"})),
-            },
-        };
-        answer.retry_after(self.retry_after.as_ref().and_then(RetryAfter::header))
-    }
-
-    fn strikes(&self, target: Target, id: &str, before: f64) -> bool {
-        if self.share >= 1.0 {
-            return true;
-        }
-        let hash = Sha256::new()
-            .chain_update(target.name())
-            .chain_update([0])
-            .chain_update(id)
-            .finalize();
-        let draw = u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]);
-        (before..before + self.share).contains(&(f64::from(draw) / (f64::from(u32::MAX) + 1.0)))
-    }
-
-    fn check(&self, name: &str) -> Result<(), String> {
-        let targets = || Target::ALL.into_iter().filter(|target| *target != Target::Other);
-        let aimed_at = |target: &Target| target.name() == name || target.api().is_some_and(|api| api.name() == name);
-        if !targets().any(|target| aimed_at(&target)) {
-            let known: Vec<_> = Api::ALL
-                .into_iter()
-                .map(Api::name)
-                .chain(targets().map(Target::name))
-                .collect();
-            return Err(format!("no such target; there are {}", known.join(", ")));
-        }
-        let fits = targets().filter(aimed_at).any(|target| self.mode.suits(name, target));
-        let delays = matches!(self.mode, Mode::Slow | Mode::CommitLate | Mode::Lag);
-        let mistake = if !fits {
-            "this mode has no meaning for this target: stuck and fail are for reports, expire for a status, lag for what is looked up"
-        } else if delays && self.latency_ms.is_none() {
-            "this mode needs latency_ms"
-        } else if self.status.is_some_and(|status| !(200..=599).contains(&status)) {
-            "status: 200 to 599"
-        } else if !(0.0..=1.0).contains(&self.share) {
-            "share: 0 to 1"
-        } else if self.for_s.is_some_and(|seconds| !(seconds > 0.0 && seconds < 1e9)) {
-            "for_s: more than 0"
-        } else if self.retry_after.as_ref().is_some_and(|value| value.header().is_none()) {
-            "retry_after: not a header's value"
-        } else {
-            return Ok(());
-        };
-        Err(mistake.to_owned())
-    }
-}
-
-impl Mode {
-    /// The name in the table and in the ledger.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Slow => "slow",
-            Self::Error => "error",
-            Self::Refuse => "refuse",
-            Self::Hang => "hang",
-            Self::CommitThenDrop => "commit_then_drop",
-            Self::DropBeforeCommit => "drop_before_commit",
-            Self::CommitLate => "commit_late",
-            Self::Stuck => "stuck",
-            Self::Lag => "lag",
-            Self::Garbage => "garbage",
-            Self::Fail => "fail",
-            Self::Expire => "expire",
-        }
-    }
-
-    /// Can it strike this target under this name of the table?
-    fn suits(self, name: &str, target: Target) -> bool {
-        match self {
-            Self::Stuck => matches!(target, Target::Report | Target::OrangeStatus),
-            Self::Fail => target == Target::Report,
-            Self::Expire => target == Target::OrangeStatus,
-            Self::Lag if name == "fiscal" => target == Target::Lookup,
-            Self::Lag => matches!(
-                target,
-                Target::Lookup | Target::Report | Target::Document | Target::OrangeStatus
-            ),
-            _ => true,
-        }
-    }
-}
-
-impl RetryAfter {
-    fn header(&self) -> Option<HeaderValue> {
-        match self {
-            Self::Seconds(seconds) => Some(HeaderValue::from(*seconds)),
-            Self::Text(text) => HeaderValue::from_str(text).ok(),
-        }
-    }
-}
-
-fn whole() -> f64 {
-    1.0
 }
 
 #[cfg(test)]
