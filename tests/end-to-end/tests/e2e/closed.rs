@@ -10,7 +10,7 @@ use time::format_description::well_known::Rfc3339;
 use tokio::time::sleep;
 
 use super::limits::now;
-use super::{all_registered, at_length, quick, receipts};
+use super::{all_registered, at_length, behind, quick, receipts};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -98,15 +98,8 @@ async fn an_outage_behind_a_backlog_costs_canaries_and_drains_at_the_limit() {
         is(&stack, "closed").await;
     }
     let backlog = Backlog {
-        name: "behind".to_owned(),
-        count: 10_000,
-        internal: ["validate", "enrich", "calculate", "number", "document"]
-            .map(str::to_owned)
-            .to_vec(),
-        timers: 0,
         urgent: 100,
-        key: None,
-        deadline: Duration::from_hours(1),
+        ..behind(10_000)
     };
     backlog.fill(&stack.database).unwrap();
     change(&stack, json!({"settings": {"at_risk": "2h"}})).await;

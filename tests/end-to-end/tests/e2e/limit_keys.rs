@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::time::sleep;
 
 use super::limits::now;
-use super::{all_registered, quick, receipts};
+use super::{all_registered, behind, quick, receipts};
 
 const SOON: Duration = Duration::from_secs(20);
 /// Of one key, in a second.
@@ -35,20 +35,6 @@ fn of_merchants(merchants: usize, each: usize) -> Vec<Value> {
     receipts
 }
 
-fn behind(count: u64, key: Option<&str>) -> Backlog {
-    Backlog {
-        name: "behind".to_owned(),
-        count,
-        internal: ["validate", "enrich", "calculate", "number", "document"]
-            .map(str::to_owned)
-            .to_vec(),
-        timers: 0,
-        urgent: 0,
-        deadline: Duration::ZERO,
-        key: key.map(str::to_owned),
-    }
-}
-
 /// When the calls of each key were sent, from `from` until `to`, once all of them are on record.
 async fn sent(stack: &Stack, from: i64, to: i64) -> BTreeMap<String, Vec<i64>> {
     let calls = stack.ledger.calls(from).await.unwrap();
@@ -73,7 +59,11 @@ async fn one_keys_backlog_of_ten_thousand_keeps_no_other_from_its_limit() {
     let mut stack = Stack::start(&keyed()).await.unwrap();
     stack.post_all(&receipts(1)).await.unwrap();
     stack.settled(SOON).await;
-    behind(10_000, Some("behind")).fill(&stack.database).unwrap();
+    let backlog = Backlog {
+        key: Some("behind".to_owned()),
+        ..behind(10_000)
+    };
+    backlog.fill(&stack.database).unwrap();
     stack.post_all(&of_merchants(8, 40)).await.unwrap();
     let begun = now();
     eventually(SOON, "calls are made", async || {
@@ -119,7 +109,7 @@ async fn what_came_before_there_were_keys_is_given_one() {
     stack.post_all(&receipts(1)).await.unwrap();
     stack.settled(SOON).await;
     let merchant = stack.database.sql("select merchant from receipts limit 1").unwrap();
-    behind(50, None).fill(&stack.database).unwrap();
+    behind(50).fill(&stack.database).unwrap();
     stack.post_all(&of_merchants(3, 5)).await.unwrap();
     eventually(SOON, "all have keys", async || {
         let keys = stack

@@ -25,7 +25,9 @@ mod unknown_fate;
 mod unknown_outcomes;
 mod versions;
 
-use end_to_end::{Options, Stack, fixture, fresh, read};
+use std::time::Duration;
+
+use end_to_end::{Backlog, Options, Stack, fixture, fresh, read};
 use serde_json::Value;
 
 /// Short time limits. Death keeps its default: a machine that is busy with other tests must kill nobody.
@@ -51,6 +53,20 @@ fn at_length() -> bool {
 fn receipts(count: usize) -> Vec<Value> {
     let templates = read(&fixture("valid.ndjson")).unwrap_or_default();
     fresh(&templates, count)
+}
+
+/// So many that wait for their first call to the destination `fiscal`, nothing special about them.
+fn behind(count: u64) -> Backlog {
+    let internal = ["validate", "enrich", "calculate", "number", "document"];
+    Backlog {
+        name: "behind".to_owned(),
+        count,
+        internal: internal.map(str::to_owned).to_vec(),
+        timers: 0,
+        urgent: 0,
+        deadline: Duration::from_hours(1),
+        key: None,
+    }
 }
 
 async fn all_registered(stack: &Stack) {
