@@ -22,6 +22,7 @@ fn pipeline(name: &str) -> Options {
     }
     .with("destination.fiscal.limits", "")
     .with("destination.fiscal.probe", "500ms")
+    .with("destination.fiscal.probe_max", "1s")
     .with("destination.fiscal.slow_start", "1s")
 }
 
@@ -107,12 +108,16 @@ async fn what_an_api_can_be_asked_about_is_looked_up_and_never_sent_twice() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_look_up_that_finds_nothing_at_all_is_not_believed() {
-    let mut stack = Stack::start(&pipeline("lookup.toml")).await.unwrap();
+    // All are under way before the first comes to nothing: it closes once.
+    let options = pipeline("lookup.toml").with("destination.fiscal.concurrency", "128");
+    let mut stack = Stack::start(&options).await.unwrap();
     stack.ledger.set(&json!({"idempotent": false})).await.unwrap();
     stack.post_all(&receipts(5)).await.unwrap();
     stack.settled(SOON).await;
-    let blind =
-        json!({"fiscal.register": {"mode": "commit_then_drop"}, "fiscal.lookup": {"mode": "error", "status": 404}});
+    let blind = json!({
+        "fiscal.register": {"mode": "commit_late", "latency_ms": 2_500},
+        "fiscal.lookup": {"mode": "error", "status": 404},
+    });
     stack.ledger.set_faults(&blind).await.unwrap();
     stack.post_all(&receipts(100)).await.unwrap();
     let mut doubted = BTreeSet::new();
