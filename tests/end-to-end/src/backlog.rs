@@ -1,6 +1,8 @@
 //! Receipts that have come as far as their first external stage, made directly in the database: as many as an outage of
 //! hours leaves behind.
 
+use std::time::Duration;
+
 use crate::servers::Database;
 
 /// Copies of a receipt that was registered.
@@ -12,12 +14,16 @@ pub struct Backlog {
     pub count: u64,
     /// The internal stages, in their order: all are done.
     pub internal: Vec<String>,
-    /// The last so many have a deadline, an hour from now.
+    /// The first so many were called for once, and are due again.
+    pub timers: u64,
+    /// The last so many have a deadline,
     pub urgent: u64,
+    /// so long from now.
+    pub deadline: Duration,
 }
 
 impl Backlog {
-    /// Makes them wait for their first call to the destination `fiscal`.
+    /// Makes them wait for the destination `fiscal`: for their first call, but for the timers.
     ///
     /// # Errors
     /// When the database does not take them.
@@ -26,8 +32,11 @@ impl Backlog {
             name,
             count,
             internal,
+            timers,
             urgent,
+            deadline,
         } = self;
+        let deadline = deadline.as_secs();
         let stages: Vec<String> = internal.iter().map(|stage| format!("'{stage}'")).collect();
         let (stages, position) = (stages.join(", "), internal.len());
         database.sql(&format!(
@@ -37,7 +46,7 @@ impl Backlog {
              select n, overlay(uuid_from(now() - interval '1 minute' + n * interval '1 minute' / {count})::text
                                placing substr(md5(n::text)::uuid::text, 15) from 15 for 22)::uuid as id,
                     format('{name}-%s', n) as external_id,
-                    case when n > {count} - {urgent} then now() + interval '1 hour' end as deadline
+                    case when n > {count} - {urgent} then now() + interval '{deadline} s' end as deadline
              from generate_series(1, {count}) n;
              create temporary table done as
              select calls.* from calls join one on calls.receipt = one.id where stage in ({stages});
@@ -52,8 +61,10 @@ impl Backlog {
              select gen_random_uuid(), copies.id, stage, request, attempt, call_id, started_at, duration_ms, outcome, status,
                     registers, registered, result
              from copies, done;
-             insert into work (id, pipeline, state, position, destination, epoch, deadline, first_call_key)
-             select copies.id, pipeline, 'waiting', {position}, 'fiscal', 1, copies.deadline, coalesce(copies.deadline, 'infinity')
+             insert into work (id, pipeline, state, position, destination, epoch, deadline, first_call_key, call_due_at, attempt, failures)
+             select copies.id, pipeline, 'waiting', {position}, 'fiscal', 1, copies.deadline,
+                    case when n > {timers} then coalesce(copies.deadline, 'infinity') end,
+                    case when n <= {timers} then now() end, (n <= {timers})::int, (n <= {timers})::int
              from copies, one"
         ))?;
         database.sql("vacuum analyze work").map(drop)

@@ -1,7 +1,7 @@
 //! What must be true of the tables at every moment, looked at again and again while things break.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::{Connection, PgConnection};
 use tokio::task::JoinHandle;
@@ -12,6 +12,10 @@ use crate::servers::Database;
 
 /// How often it is looked.
 const LOOK: Duration = Duration::from_millis(100);
+/// The same of large tables,
+const LOOK_LARGE: Duration = Duration::from_secs(10);
+/// and no longer than one part in so many of the time: whoever measures there is not to measure this.
+const PARTS_LARGE: u32 = 20;
 
 /// What one snapshot may not show: a row for each violation.
 const VIOLATIONS: &str = "
@@ -56,6 +60,16 @@ impl Invariants {
     /// receipts that were reissued it knows nothing: those have two results of a stage.
     #[must_use]
     pub fn watch(database: &Database) -> Self {
+        Self::watch_every(database, LOOK, 0)
+    }
+
+    /// The same in tables of very many receipts: seldom.
+    #[must_use]
+    pub fn watch_large(database: &Database) -> Self {
+        Self::watch_every(database, LOOK_LARGE, PARTS_LARGE)
+    }
+
+    fn watch_every(database: &Database, every: Duration, parts: u32) -> Self {
         let (stop, mut stopped) = tokio::sync::watch::channel(false);
         let url = database.url();
         let looking = tokio::spawn(async move {
@@ -63,15 +77,16 @@ impl Invariants {
             let mut connection: Option<PgConnection> = None;
             while !*stopped.borrow() {
                 if connection.is_none() {
-                    connection = PgConnection::connect(&url).await.ok();
+                    connection = alone(&url).await.ok();
                 }
+                let begun = Instant::now();
                 if let Some(open) = &mut connection
                     && look(open, &mut seen).await.is_err()
                 {
                     connection = None;
                 }
                 tokio::select! {
-                    () = sleep(LOOK) => {}
+                    () = sleep(every.max(begun.elapsed() * parts)) => {}
                     _ = stopped.changed() => {}
                 }
             }
@@ -85,11 +100,29 @@ impl Invariants {
     /// # Panics
     /// When something was not true at some moment, or it could hardly look.
     pub async fn hold(self) {
+        let (looks, violations) = self.seen().await;
+        assert!(violations.is_empty(), "{violations:#?}");
+        assert!(looks >= 10, "looked {looks} times");
+    }
+
+    /// Ends looking; answers how often it looked, and what was not true at some moment.
+    ///
+    /// # Panics
+    /// When it could not go on.
+    pub async fn seen(self) -> (usize, Vec<String>) {
         self.stop.send_replace(true);
         let seen = self.looking.await.expect("looking went on");
-        assert!(seen.violations.is_empty(), "{:#?}", seen.violations);
-        assert!(seen.looks >= 10, "looked {} times", seen.looks);
+        (seen.looks, seen.violations)
     }
+}
+
+/// A connection that keeps to one core.
+async fn alone(url: &str) -> Result<PgConnection, sqlx::Error> {
+    let mut connection = PgConnection::connect(url).await?;
+    sqlx::query("set max_parallel_workers_per_gather = 0")
+        .execute(&mut connection)
+        .await?;
+    Ok(connection)
 }
 
 async fn look(connection: &mut PgConnection, seen: &mut Seen) -> Result<(), sqlx::Error> {

@@ -94,7 +94,9 @@ async fn an_outage_behind_a_backlog_costs_canaries_and_drains_at_the_limit() {
         internal: ["validate", "enrich", "calculate", "number", "document"]
             .map(str::to_owned)
             .to_vec(),
+        timers: 0,
         urgent: 100,
+        deadline: Duration::from_hours(1),
     };
     backlog.fill(&stack.database).unwrap();
     eventually(SOON, "requests that hang have ended", async || {

@@ -54,7 +54,9 @@ pub async fn run(stack: &Stack, template: &str, arguments: &Outage) -> anyhow::R
             name: format!("backlog-{round}"),
             count: arguments.backlog,
             internal: ["validate", "calculate", "document"].map(str::to_owned).to_vec(),
+            timers: 0,
             urgent: 0,
+            deadline: Duration::from_hours(1),
         };
         backlog.fill(&stack.database)?;
         for mode in ["refuse", "hang"] {
