@@ -77,7 +77,7 @@ impl Invariants {
             let mut connection: Option<PgConnection> = None;
             while !*stopped.borrow() {
                 if connection.is_none() {
-                    connection = PgConnection::connect(&url).await.ok();
+                    connection = alone(&url).await.ok();
                 }
                 let begun = Instant::now();
                 if let Some(open) = &mut connection
@@ -114,6 +114,15 @@ impl Invariants {
         let seen = self.looking.await.expect("looking went on");
         (seen.looks, seen.violations)
     }
+}
+
+/// A connection that keeps to one core.
+async fn alone(url: &str) -> Result<PgConnection, sqlx::Error> {
+    let mut connection = PgConnection::connect(url).await?;
+    sqlx::query("set max_parallel_workers_per_gather = 0")
+        .execute(&mut connection)
+        .await?;
+    Ok(connection)
 }
 
 async fn look(connection: &mut PgConnection, seen: &mut Seen) -> Result<(), sqlx::Error> {

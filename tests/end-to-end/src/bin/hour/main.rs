@@ -67,7 +67,10 @@ async fn main() -> anyhow::Result<ExitCode> {
     judge::run(&stack, &plan, &mut report).await?;
 
     println!("\n{}", report.table());
-    println!("every sample is in {}", report.write(&samples.all)?.display());
+    println!(
+        "every sample is in {}",
+        report.write(&samples.all, stack.directory())?.display()
+    );
     for sentence in report.broken() {
         eprintln!("did not hold: {sentence}");
     }

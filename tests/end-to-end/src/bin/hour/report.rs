@@ -1,7 +1,7 @@
 //! What is told at the end: figures, and a sentence for each thing that did not hold.
 
 use std::fmt::{Display, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::json;
@@ -48,13 +48,24 @@ impl Report {
         &self.broken
     }
 
-    /// Writes all of it, and every sample, to `soak-hour.json` beside the profile's directory.
-    pub fn write(&self, samples: &[Sample]) -> anyhow::Result<PathBuf> {
+    /// Writes all of it, and every sample, to `soak-hour.json` beside the profile's directory; answers where that is. If not
+    /// everything held, what the processes wrote (in `logs`) is kept beside it too.
+    pub fn write(&self, samples: &[Sample], logs: &Path) -> anyhow::Result<PathBuf> {
         let program = std::env::current_exe()?;
         let target = program.ancestors().nth(2).unwrap_or(&program);
         let path = target.join("soak-hour.json");
         let all = json!({"figures": self.figures, "broken": self.broken, "samples": samples});
         std::fs::write(&path, serde_json::to_vec_pretty(&all)?)?;
+        if !self.held() {
+            let kept = target.join("soak-hour-logs");
+            std::fs::create_dir_all(&kept)?;
+            for file in std::fs::read_dir(logs)? {
+                let file = file?;
+                if file.path().extension().is_some_and(|extension| extension == "log") {
+                    std::fs::copy(file.path(), kept.join(file.file_name()))?;
+                }
+            }
+        }
         Ok(path)
     }
 }
