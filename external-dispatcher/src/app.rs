@@ -41,7 +41,6 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
     let (services, destinations) = configuration.targets();
     pipeline.check_targets(&services, &destinations)?;
     let endpoints = Arc::new(Endpoints::new(&configuration, configuration.dispatcher.sent_at)?);
-    let limit_keys = Arc::new(LimitKeys::new(&configuration)?);
     let listener = TcpListener::bind(configuration.dispatcher.listen)
         .await
         .with_context(|| format!("dispatcher.listen {}", configuration.dispatcher.listen))?;
@@ -67,6 +66,7 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
     );
     let following = Following::start(&pool, &configuration).await.context("database.url")?;
     tokio::spawn(Arc::clone(&following).run(stop.clone()));
+    let limit_keys = Arc::new(LimitKeys::new(Arc::clone(&following)));
     let mut readings = BTreeMap::new();
     let mut reading = Vec::new();
     for (name, destination) in &configuration.destination {

@@ -75,7 +75,7 @@ async fn probe(dispatcher: &Arc<Dispatcher>, only_sent: bool) -> Result<(), Stor
             traceparent: work.traceparent.clone(),
             tracestate: work.tracestate.clone(),
         };
-        let turns = Turns::canary(&of.gate, &of.health, work.limit_key.clone());
+        let turns = Turns::canary(&of.gate, &of.health);
         match of.versions.get(&work.pipeline).await {
             Ok(pipeline) => {
                 let subject = attempt::subject(&work, &pipeline);

@@ -21,7 +21,8 @@ use tokio::time::{Instant, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::acknowledgements::{Acknowledgements, Delivered};
-use crate::dispatch::{Dispatcher, Live, Untaken};
+use crate::dispatch::Dispatcher;
+use crate::take::{Live, Untaken};
 
 /// How long a dispatcher that joins others waits: they read the list of dispatchers every second.
 const JOIN: Duration = Duration::from_secs(3);

@@ -1,25 +1,20 @@
-//! The work on one handed-off receipt: read, wait for the gate, claim, acknowledge, call, commit the outcome.
+//! The work on one handed-off receipt: claim, acknowledge, call, commit the outcome.
 //!
-//! From the claim's commit on the row, not the message, is the work. A stale message (another epoch) is acknowledged
-//! and counted; it takes no turn at the gate.
+//! From the claim's commit on the row, not the message, is the work.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::destination::State;
-use shared::handoff::Handed;
 use shared::life::{Heart, Holdings};
 use shared::pipeline::{Pipeline, Subject, Verdict};
 use shared::stage::next::{self, Holder, Kept};
-use shared::stage::{Attempt, Endpoints, LimitKeys, Proofs, Shut, Unmade, Versions, attempt, sends, versions};
-use shared::store::StoreError;
-use shared::store::claim::{self, Dispatch, DispatchBatch};
+use shared::stage::{Attempt, Endpoints, LimitKeys, Proofs, Unmade, Versions, attempt, sends, versions};
+use shared::store::claim::{Dispatch, DispatchBatch};
 use shared::store::group::Group;
 use shared::store::line::Line;
-use shared::store::load::{self, Work};
+use shared::store::load::Work;
 use shared::store::record::Send;
-use shared::store::step::{self, Step, StepBatch, Stepped, To};
+use shared::store::step::{self, Standing, Step, StepBatch, Stepped, To};
 use shared::telemetry::TraceContext;
 use sqlx::PgPool;
 use tokio::sync::{Mutex, OwnedSemaphorePermit};
@@ -27,25 +22,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, info_span};
 
-use crate::acknowledgements::Delivered;
-use crate::gate::{Coming, Counted, Gate};
+use crate::gate::{Coming, Gate};
 use crate::health::Health;
+use crate::take::{Live, stale};
 use crate::turns::Turns;
-
-/// How long a read of what was handed off may take.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How often a dispatcher whose heartbeats fail looks whether they do still.
-const WEAK: Duration = Duration::from_millis(200);
-/// Why deliveries were not started.
-#[derive(Debug, thiserror::Error)]
-pub enum Untaken {
-    /// The destination takes no calls now.
-    #[error("the destination takes no calls now")]
-    Shut,
-    /// The database did not answer.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
 
 /// Dispatches the receipts of one destination.
 pub struct Dispatcher {
@@ -83,94 +63,9 @@ pub struct Dispatcher {
     pub stop: CancellationToken,
 }
 
-/// A receipt whose message was not stale when it was read.
-pub struct Live {
-    receipt: Handed,
-    delivery: Delivered,
-    work: Work,
-    wanted: Counted,
-}
-
 impl Dispatcher {
-    /// Reads what was handed off; what is stale is settled at once, and takes no turn at the gate.
-    ///
-    /// # Errors
-    /// When the database does not answer: unacknowledged, the deliveries go back with their connection.
-    pub async fn read(&self, handed: Vec<(Handed, Delivered)>) -> Result<Vec<Live>, StoreError> {
-        let ids: Vec<_> = handed.iter().map(|(receipt, _)| receipt.id).collect();
-        let works = {
-            let mut line = self.line.lock().await;
-            let mut connection = line.take().await?;
-            let read = tokio::time::timeout(PATIENCE, load::works(&mut connection, &ids));
-            let Ok(works) = read.await else {
-                return Err(StoreError::Unavailable("no answer in time".to_owned()));
-            };
-            let works = works?;
-            line.keep(connection);
-            works
-        };
-        let mut works: HashMap<_, _> = works.into_iter().map(|work| (work.hold.id, work)).collect();
-        let live = |(receipt, delivery): (Handed, Delivered)| {
-            // A stale message must leave the row to the live one that may follow it.
-            let live = |work: &Work| work.hold.epoch == receipt.epoch && work.hold.owner.is_nil();
-            if works.get(&receipt.id).is_some_and(live) {
-                works.remove(&receipt.id).map(|work| Live {
-                    receipt,
-                    delivery,
-                    work,
-                    wanted: self.gate.want(),
-                })
-            } else {
-                stale(delivery);
-                None
-            }
-        };
-        Ok(handed.into_iter().filter_map(live).collect())
-    }
-
-    /// Starts each when the gate lets it.
-    ///
-    /// # Errors
-    /// When some were not started: unacknowledged, the deliveries go back with their connection.
-    pub async fn take(self: &Arc<Self>, mut batch: Vec<Live>, stop: &CancellationToken) -> Result<(), Untaken> {
-        if self.gate.known().is_some_and(|known| known.state() == State::Draining) {
-            batch = self.drain(batch).await?;
-        }
-        for live in batch {
-            let begin = async {
-                let place = self.gate.place().await;
-                // What is claimed must be sent at once; while heartbeats fail nothing may be.
-                while !self.heart.is_strong() {
-                    tokio::time::sleep(WEAK).await;
-                }
-                Ok((place, self.gate.coming().await?))
-            };
-            let (place, coming) = match stop.run_until_cancelled(begin).await {
-                None => return Ok(()),
-                Some(Err(Shut)) => return Err(Untaken::Shut),
-                Some(Ok(admitted)) => admitted,
-            };
-            let dispatcher = Arc::clone(self);
-            self.tracker
-                .spawn(async move { dispatcher.dispatch(live, place, coming).await });
-        }
-        Ok(())
-    }
-
-    /// While the destination is drained: what was never sent goes back to wait; answers the rest.
-    async fn drain(&self, batch: Vec<Live>) -> Result<Vec<Live>, StoreError> {
-        let is_sent = |live: &Live| live.work.standing.unresolved || live.work.standing.registered;
-        let (sent, back): (Vec<_>, Vec<_>) = batch.into_iter().partition(is_sent);
-        let ids: Vec<_> = back.iter().map(|live| (live.receipt.id, live.receipt.epoch)).collect();
-        let reason = "handed back while its destination is drained";
-        claim::hand_back(&self.pool, self.heart.id(), &ids, reason).await?;
-        for live in back {
-            live.delivery.settle();
-        }
-        Ok(sent)
-    }
-
-    async fn dispatch(&self, live: Live, _place: Option<OwnedSemaphorePermit>, coming: Coming) {
+    /// Claims a receipt, and takes it as far as it goes.
+    pub(super) async fn dispatch(&self, live: Live, place: Option<OwnedSemaphorePermit>, coming: Coming) {
         let Live {
             receipt: handed,
             delivery,
@@ -216,7 +111,7 @@ impl Dispatcher {
             delivery.settle();
             match pipeline {
                 Ok((subject, pipeline)) => {
-                    let turns = Turns::new(&self.gate, &self.health, work.limit_key.clone(), coming);
+                    let turns = Turns::new(&self.gate, &self.health, place, coming);
                     self.run(work, &pipeline, subject, send, trace, &turns).await;
                 }
                 Err(error) => self.without_pipeline(&work, &error).await,
@@ -257,6 +152,7 @@ impl Dispatcher {
                 admission: turns,
                 heart: &self.heart,
                 proofs: &self.proofs,
+                limit_keys: &self.limit_keys,
                 pool: &self.pool,
                 opened: opened.take(),
                 trace: trace.of(&span),
@@ -273,9 +169,9 @@ impl Dispatcher {
                     }
                     let untried = work.counters.attempt == 0 && abandoned.calls.is_empty();
                     let to = match abandoned.cause {
-                        // Nothing of its key is handed off before it may be sent.
-                        _ if untried => To::WaitFirstCall,
+                        // Whoever hands off may know nothing of its key.
                         Unmade::Limited(wait) => To::WaitCall(wait),
+                        _ if untried && work.standing == Standing::default() => To::WaitFirstCall,
                         _ => To::WaitCall(Duration::ZERO),
                     };
                     let step = next::abandon(&work, to, abandoned);
@@ -335,9 +231,4 @@ impl Dispatcher {
             }
         }
     }
-}
-
-fn stale(delivery: Delivered) {
-    metrics::counter!("chekhov_stale_messages_total").increment(1);
-    delivery.settle();
 }

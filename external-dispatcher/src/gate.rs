@@ -17,7 +17,7 @@ use sqlx::PgPool;
 use tokio::sync::{Mutex, OwnedSemaphorePermit};
 use tokio::time::{sleep, sleep_until, timeout};
 
-pub use keys::Keys;
+pub use keys::{KeySlot, Keys, Wait};
 use places::Places;
 use slots::Slots;
 

@@ -58,7 +58,7 @@ pub async fn run(dispatcher: Arc<Dispatcher>, stop: CancellationToken) {
 struct Turn<'a>(&'a Gate);
 
 impl Admission for Turn<'_> {
-    fn admit<'a>(&'a self, _endpoint: &'a Endpoint, _call: Purpose) -> Admitted<'a> {
+    fn admit<'a>(&'a self, _endpoint: &'a Endpoint, _call: Purpose<'a>) -> Admitted<'a> {
         Box::pin(async {
             let call = self.0.call().await;
             self.0.turn(Destination::admits).await?;

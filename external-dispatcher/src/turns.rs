@@ -1,7 +1,8 @@
 //! The admission of one dispatch's calls: each waits for its turn at the gate, and for its key's where there are keys, and what
 //! it came to is noted.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use shared::destination::Destination;
@@ -9,15 +10,17 @@ use shared::stage::endpoint::Endpoint;
 use shared::stage::{Admission, Admitted, Purpose, Seen, Unadmitted};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::gate::{Admits, Coming, Gate};
+use crate::gate::{Admits, Coming, Gate, KeySlot, Wait};
 use crate::health::Health;
 
 /// The turns of one dispatch.
 pub struct Turns<'a> {
     gate: &'a Gate,
     health: &'a Arc<Health>,
-    /// The receipt's limit key here.
-    key: Option<String>,
+    /// Its place among the receipts in flight, but while it waits for its key.
+    place: Mutex<Option<OwnedSemaphorePermit>>,
+    /// Whether a call was let through.
+    called: AtomicBool,
     next: Mutex<Next>,
 }
 
@@ -35,27 +38,25 @@ enum Next {
 }
 
 impl<'a> Turns<'a> {
-    /// The first call is the one that was claimed for.
+    /// The first call is the one that was claimed for, by who has a place.
     #[must_use]
-    pub fn new(gate: &'a Gate, health: &'a Arc<Health>, key: Option<String>, coming: Coming) -> Self {
-        let next = Mutex::new(Next::First(coming));
-        Self {
-            gate,
-            health,
-            key,
-            next,
-        }
+    pub fn new(gate: &'a Gate, health: &'a Arc<Health>, place: Option<OwnedSemaphorePermit>, coming: Coming) -> Self {
+        Self::first(gate, health, place, Next::First(coming))
     }
 
     /// The first call is a canary.
     #[must_use]
-    pub fn canary(gate: &'a Gate, health: &'a Arc<Health>, key: Option<String>) -> Self {
-        let next = Mutex::new(Next::Canary);
+    pub fn canary(gate: &'a Gate, health: &'a Arc<Health>) -> Self {
+        Self::first(gate, health, None, Next::Canary)
+    }
+
+    fn first(gate: &'a Gate, health: &'a Arc<Health>, place: Option<OwnedSemaphorePermit>, next: Next) -> Self {
         Self {
             gate,
             health,
-            key,
-            next,
+            place: Mutex::new(place),
+            called: AtomicBool::new(false),
+            next: Mutex::new(next),
         }
     }
 
@@ -65,7 +66,7 @@ impl<'a> Turns<'a> {
         matches!(*self.next(), Next::Canary)
     }
 
-    fn next(&self) -> std::sync::MutexGuard<'_, Next> {
+    fn next(&self) -> MutexGuard<'_, Next> {
         self.next.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -92,22 +93,19 @@ impl<'a> Turns<'a> {
 
     /// A turn that is the key's as well: its slot first, since there are fewer of them. One that has passed before the turn came
     /// is changed for the next one, which is there at once unless somebody else called for this key.
-    async fn turn_of(&self, key: &str) -> Result<Option<OwnedSemaphorePermit>, Unadmitted> {
-        let first = matches!(*self.next(), Next::First(_) | Next::Canary);
-        let admits = self.admits();
-        let Some(mut slot) = self.gate.keys.take(key, first, None).await? else {
-            let call = self.gate.call().await;
-            self.gate.turn(admits).await?;
-            return Ok(call);
+    async fn turn_of(&self, key: &str, wait: Wait) -> Result<Option<OwnedSemaphorePermit>, Unadmitted> {
+        let Some(mut slot) = self.gate.keys.take(key, wait, None).await? else {
+            return self.turn().await;
         };
+        let admits = self.admits();
         loop {
-            self.gate.keys.come(&slot).await?;
+            self.come(&slot).await?;
             let call = self.gate.call().await;
             let until = self.gate.turn(admits).await?;
             if slot.is_now() {
                 return Ok(call);
             }
-            slot = match self.gate.keys.take(key, false, Some(&slot)).await? {
+            slot = match self.gate.keys.take(key, wait, Some(&slot)).await? {
                 Some(slot) => slot,
                 None => return Ok(call),
             };
@@ -116,15 +114,39 @@ impl<'a> Turns<'a> {
             }
         }
     }
+
+    /// Waits for a key's slot. Who waits for long has no place meanwhile, or one slow key would have all of them.
+    async fn come(&self, slot: &KeySlot) -> Result<(), Unadmitted> {
+        let gives_way = slot.is_far() && self.place().take().is_some();
+        self.gate.keys.come(slot).await?;
+        if gives_way {
+            let place = self.gate.place().await;
+            *self.place() = place;
+        }
+        Ok(())
+    }
+
+    fn place(&self) -> MutexGuard<'_, Option<OwnedSemaphorePermit>> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Admission for Turns<'_> {
-    fn admit<'a>(&'a self, _endpoint: &'a Endpoint, call: Purpose) -> Admitted<'a> {
+    fn admit<'a>(&'a self, _endpoint: &'a Endpoint, call: Purpose<'a>) -> Admitted<'a> {
         Box::pin(async move {
-            match &self.key {
-                Some(key) if call == Purpose::Receipt => self.turn_of(key).await,
-                _ => self.turn().await,
-            }
+            let wait = if self.called.load(Ordering::Relaxed) {
+                Wait::Long
+            } else {
+                Wait::Short
+            };
+            let admitted = match call {
+                Purpose::Token => return self.turn().await,
+                Purpose::Receipt(None) | Purpose::Reference(None) => self.turn().await,
+                Purpose::Receipt(Some(key)) => self.turn_of(key, wait).await,
+                Purpose::Reference(Some(key)) => self.turn_of(key, Wait::Short).await,
+            }?;
+            self.called.store(true, Ordering::Relaxed);
+            Ok(admitted)
         })
     }
 

@@ -34,7 +34,6 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
     let (services, destinations) = configuration.targets();
     pipeline.check_targets(&services, &destinations)?;
     let endpoints = Endpoints::new(&configuration, false)?;
-    let limit_keys = LimitKeys::new(&configuration)?;
     // Ports first: what cannot be served must not be started.
     let listener = listen("intake.listen", configuration.intake.listen).await?;
     let metrics_listener = listen("orchestrator.metrics", configuration.orchestrator.metrics).await?;
@@ -81,7 +80,7 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
         Arc::clone(&heart),
         Arc::clone(&versions),
         endpoints,
-        limit_keys,
+        LimitKeys::new(Arc::clone(&following)),
         holdings.clone(),
         tracker.clone(),
         Arc::clone(&due),
@@ -94,6 +93,7 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
         pool.clone(),
         Arc::clone(&heart),
         Arc::clone(&broker),
+        Arc::clone(&following),
         stop.clone(),
     ));
     tokio::spawn(deadlines::run(pool.clone(), Arc::clone(&following), stop.clone()));

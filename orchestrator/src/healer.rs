@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use shared::configuration::Configuration;
+use shared::destination::Following;
 use shared::life::{Heart, Scans};
 use shared::store::heal::{self, Evidence};
 use shared::store::{StoreError, instances, limit_keys, originals, pipelines, relay};
@@ -53,8 +54,6 @@ struct Observation {
     /// When owners that are on no list are looked for next: a scan of `work`.
     scan: Option<Instant>,
     scans: Option<Scans>,
-    /// When receipts without a key are looked for next, and keys that nobody uses.
-    keys: Option<Instant>,
     queues: HashMap<String, Queue>,
 }
 
@@ -72,9 +71,11 @@ pub async fn run(
     pool: PgPool,
     heart: Arc<Heart>,
     broker: Arc<Broker>,
+    following: Arc<Following>,
     stop: CancellationToken,
 ) {
     let mut seen = Observation::default();
+    let (mut look, mut scans) = (Instant::now(), Scans::every(KEYS));
     while stop
         .run_until_cancelled(tokio::time::sleep(configuration.heartbeat.every))
         .await
@@ -82,10 +83,11 @@ pub async fn run(
     {
         let round = async {
             watch(&configuration, &pool, heart.id(), &mut seen).await?;
-            keys(&configuration, &pool, &mut seen.keys).await?;
             requeue(&configuration, &pool, heart.id(), &broker, &mut seen.queues).await
         };
-        let failed = match timeout(PATIENCE, round).await {
+        let judged = timeout(PATIENCE, round).await;
+        let _ = timeout(PATIENCE, keys(&pool, &following, &mut look, &mut scans)).await;
+        let failed = match judged {
             Ok(Ok(())) => continue,
             // It answered, and what was seen holds: the rest of the round is for the next one.
             Ok(Err(error @ StoreError::Locked(_))) => {
@@ -185,22 +187,30 @@ fn took_over(instance: Uuid, kind: &'static str, receipts: u64) {
 }
 
 /// Sees to destinations with limit keys: that nobody waits there without one, and that keys which nobody uses are forgotten.
-async fn keys(configuration: &Configuration, pool: &PgPool, next: &mut Option<Instant>) -> Result<(), StoreError> {
-    if next.is_some_and(|next| Instant::now() < next) {
-        return Ok(());
+/// Whatever comes of it, deaths are judged as before.
+async fn keys(pool: &PgPool, following: &Following, next: &mut Instant, scans: &mut Scans) {
+    if Instant::now() < *next {
+        return;
     }
-    *next = Some(Instant::now() + KEYS);
-    for (name, destination) in &configuration.destination {
-        if destination.limit_key.is_none() {
+    let (begun, mut more) = (Instant::now(), false);
+    for known in following.all() {
+        if known.settings.limit_key.is_none() {
             continue;
         }
-        let found = limit_keys::find_keyless(pool, name, FOUND).await?;
-        if found > 0 {
-            tracing::info!(destination = %name, receipts = found, "given to an orchestrator, for a key");
+        match limit_keys::find_keyless(pool, &known.name, FOUND).await {
+            Ok(0) => {}
+            Ok(found) => {
+                tracing::info!(destination = %known.name, receipts = found, "given to an orchestrator, for a key");
+                more |= i64::try_from(found).is_ok_and(|found| found >= FOUND);
+            }
+            Err(error) => tracing::warn!(%error, destination = %known.name, "receipts without a key may wait"),
         }
-        limit_keys::forget(pool).await?;
     }
-    Ok(())
+    if let Err(error) = limit_keys::forget(pool).await {
+        tracing::warn!(%error, "keys that nobody uses are kept");
+    }
+    let pause = scans.pause_after(begun.elapsed());
+    *next = begun + if more { Duration::ZERO } else { pause };
 }
 
 /// Looks for receipts whose message is lost. Which are is decided by the queue's own order, not by age alone: a long

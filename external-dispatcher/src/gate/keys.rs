@@ -2,6 +2,7 @@
 //! each call ([`shared::store::limit_keys`]).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use shared::destination::{Following, pace};
@@ -13,10 +14,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::slots::Slot;
 
-/// The longest wait for the first call of a dispatch: relays hand off a little less ahead. Who has to wait longer goes back.
-const FIRST: Duration = Duration::from_millis(250);
-/// The same for the calls that follow: gone back, the dispatch would begin with its first call again, for ever.
-const NEXT: Duration = Duration::from_mins(2);
+/// A short wait: relays hand off a little less ahead.
+const SHORT: Duration = Duration::from_millis(250);
+/// A long one, or twice the time from one call of the key to the next, if that is longer.
+const LONG: Duration = Duration::from_mins(2);
 /// How long the database may take to give one out.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -25,7 +26,18 @@ pub struct Keys {
     destination: String,
     following: Arc<Following>,
     takes: Group<TakeBatch>,
+    /// How many were asked for.
+    taken: AtomicU64,
     stop: CancellationToken,
+}
+
+/// For how long it is worth waiting for a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// Nothing was called for yet: who would wait longer goes back.
+    Short,
+    /// Gone back, the dispatch would begin with its first call again, for ever.
+    Long,
 }
 
 /// When a call of a key may be sent.
@@ -36,6 +48,12 @@ pub struct KeySlot {
 }
 
 impl KeySlot {
+    /// Whether it is further ahead than a short wait.
+    #[must_use]
+    pub fn is_far(&self) -> bool {
+        self.slot.at > Instant::now() + SHORT
+    }
+
     /// Whether the call may be sent now.
     #[must_use]
     pub fn is_now(&self) -> bool {
@@ -52,28 +70,33 @@ impl Keys {
             destination: destination.to_owned(),
             following,
             takes,
+            taken: AtomicU64::default(),
             stop,
         }
     }
 
-    /// Takes a slot for a call of `key`; `None`: it has no limits. `first`: nothing was called for in this dispatch yet.
-    /// What was `missed` goes back.
+    /// Takes a slot for a call of `key`; `None`: it has no limits. What was `missed` goes back.
     ///
     /// # Errors
     /// When there is none within a time that is worth waiting for, or the database does not answer.
-    pub async fn take(&self, key: &str, first: bool, missed: Option<&KeySlot>) -> Result<Option<KeySlot>, Unadmitted> {
-        let limits = self.following.get(&self.destination).ok_or(Unadmitted::Shut)?;
-        let limits = limits.settings.key_limits.clone();
-        if key.is_empty() || limits.0.is_empty() {
+    pub async fn take(&self, key: &str, wait: Wait, missed: Option<&KeySlot>) -> Result<Option<KeySlot>, Unadmitted> {
+        let known = self.following.get(&self.destination).ok_or(Unadmitted::Shut)?;
+        let limits = known.settings.key_limits.clone();
+        // Without keys nobody hands off by them either.
+        if key.is_empty() || limits.0.is_empty() || known.settings.limit_key.is_none() {
             return Ok(None);
         }
         let late = pace::lateness(&limits);
         let take = Take {
             destination: self.destination.clone(),
             key: key.to_owned(),
+            ahead: match wait {
+                Wait::Short => SHORT,
+                Wait::Long => LONG.max(2 * pace::between(&limits)),
+            },
             limits,
-            ahead: if first { FIRST } else { NEXT },
             missed: missed.map(|missed| missed.given),
+            number: self.taken.fetch_add(1, Ordering::Relaxed),
         };
         match timeout(PATIENCE, self.takes.commit(take)).await {
             Ok(Ok(Taken::Slot {

@@ -176,6 +176,7 @@ impl Runner {
                 admission: &Concurrency,
                 heart: &self.heart,
                 proofs: &self.proofs,
+                limit_keys: &self.limit_keys,
                 pool: &self.pool,
                 opened: None,
                 trace: context.of(&span),

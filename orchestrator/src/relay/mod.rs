@@ -111,7 +111,10 @@ async fn relaying(
         if names.is_empty() || looked.elapsed() >= ROUND {
             looked = Instant::now();
             match look(&pool, &following).await {
-                Ok(found) => names = found,
+                Ok(found) => {
+                    let may_look = |name: &String| walks.get(name).is_none_or(relay::Walk::may_look);
+                    names = found.into_iter().filter(may_look).collect();
+                }
                 Err(error) => {
                     tracing::warn!(%error, "nothing can be queued without the database");
                     continue;
@@ -120,7 +123,7 @@ async fn relaying(
         }
         let admitted = |name: &String| broker.connected() && destinations.contains(name) && following.admits(name);
         names.retain(admitted);
-        walks.retain(|name, walk| admitted(name) && walk.pause().is_some());
+        walks.retain(|name, walk| admitted(name) && (walk.pause().is_some() || !walk.may_look()));
         for name in names {
             let Some(known) = following.get(&name) else { continue };
             match queue(&pool, &known, walks.entry(name.clone()).or_default()).await {

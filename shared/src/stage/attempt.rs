@@ -7,6 +7,7 @@ use sqlx::PgPool;
 
 use super::call::{Made, Unmade, call};
 use super::endpoint::{Admission, Endpoints};
+use super::limit_keys::LimitKeys;
 use super::lookup::Proofs;
 use crate::life::Heart;
 use crate::pipeline::{Pipeline, Request, Stage, Subject, To, Verdict, call_id};
@@ -27,6 +28,8 @@ pub struct Attempt<'a> {
     pub pool: &'a PgPool,
     /// What look-ups have proved to work.
     pub proofs: &'a Proofs,
+    /// By what destinations count calls.
+    pub limit_keys: &'a LimitKeys,
     /// The bytes stored with the claim, if the claim stored them.
     pub opened: Option<Send>,
     /// The context of the attempt's span.

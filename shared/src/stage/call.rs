@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::attempt::{Attempt, key};
 use super::credentials::Token;
-use super::endpoint::{Endpoint, Unadmitted};
+use super::endpoint::{Endpoint, Purpose, Unadmitted};
 use super::registering::register;
 use super::repeats::{Asked, Sent, repeated};
 use crate::pipeline::{Effect, Exchange, Rendered, Request, Stage, Subject, To, Verdict, constrain};
@@ -69,6 +69,8 @@ pub(super) struct Aim<'a> {
     pub subject: &'a Subject,
     pub call_id: &'a str,
     pub item: Option<&'a str>,
+    /// For whom it is made.
+    pub purpose: Purpose<'a>,
     /// Whether its success is what the call that registers came to.
     pub registers: bool,
 }
@@ -94,6 +96,7 @@ pub(super) async fn call(
         call_id: &key(work, stage, request, item.map(|(n, _)| n)),
         item: item.map(|(_, item)| item),
         registers: request.effect == Effect::Registers,
+        purpose: Purpose::Receipt(work.limit_key.as_deref()),
     };
     if aim.registers {
         register(attempt, &aim, standing, calls).await

@@ -48,7 +48,7 @@ pub struct Endpoints {
 pub trait Admission: Send + Sync {
     /// Waits until a call to `endpoint` may be made; what it returns is held for the call's duration. An error: it may not be
     /// made at all for now.
-    fn admit<'a>(&'a self, endpoint: &'a Endpoint, call: Purpose) -> Admitted<'a>;
+    fn admit<'a>(&'a self, endpoint: &'a Endpoint, call: Purpose<'a>) -> Admitted<'a>;
 
     /// Takes note of what a call came to.
     fn saw(&self, call: &Seen<'_>);
@@ -56,9 +56,11 @@ pub trait Admission: Send + Sync {
 
 /// What a call is made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
-    /// A receipt: its key's limits hold.
-    Receipt,
+pub enum Purpose<'a> {
+    /// A receipt in hand. The limits of its key hold; `None`: nobody has one there.
+    Receipt(Option<&'a str>),
+    /// Another receipt, likewise: nobody waits long for it.
+    Reference(Option<&'a str>),
     /// A token, which is everybody's.
     Token,
 }
@@ -103,7 +105,7 @@ pub struct Seen<'a> {
 pub struct Concurrency;
 
 impl Admission for Concurrency {
-    fn admit<'a>(&'a self, endpoint: &'a Endpoint, _call: Purpose) -> Admitted<'a> {
+    fn admit<'a>(&'a self, endpoint: &'a Endpoint, _call: Purpose<'a>) -> Admitted<'a> {
         // The semaphore is never closed, so there is always a permit in the end.
         Box::pin(async { Ok(Arc::clone(&endpoint.concurrency).acquire_owned().await.ok()) })
     }

@@ -1,34 +1,33 @@
 //! By what a destination counts calls: the key of a receipt, taken by a filter when it is handed off, and kept from then on.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
 
-use crate::configuration::{Configuration, Invalid};
+use crate::destination::Following;
 use crate::pipeline::{Extract, ExtractError};
 use crate::store::step::{Step, To};
 
 /// The longest key, in bytes, that is kept as it is; a longer one is kept as its SHA-256.
 const LONGEST: usize = 64;
 
-/// The filters of those destinations that have limit keys.
-#[derive(Default)]
-pub struct LimitKeys(BTreeMap<String, Extract>);
+/// The filters of those destinations that have limit keys, as their rows say: the same for all instances, whatever each has in
+/// its own configuration.
+pub struct LimitKeys {
+    following: Arc<Following>,
+    /// By their texts.
+    compiled: Mutex<BTreeMap<String, Arc<Extract>>>,
+}
 
 impl LimitKeys {
-    /// Compiles them.
-    ///
-    /// # Errors
-    /// When one is no filter: reading the configuration has found that before.
-    pub fn new(configuration: &Configuration) -> Result<Self, Invalid> {
-        let mut filters = BTreeMap::new();
-        for (name, destination) in &configuration.destination {
-            let Some(text) = &destination.limit_key else { continue };
-            let compiled = Extract::compile(text)
-                .map_err(|error| Invalid(vec![format!("destination.{name}.limit_key: {error}")]))?;
-            filters.insert(name.clone(), compiled);
+    /// Of destinations that are followed.
+    #[must_use]
+    pub fn new(following: Arc<Following>) -> Self {
+        Self {
+            following,
+            compiled: Mutex::default(),
         }
-        Ok(Self(filters))
     }
 
     /// A step to the first call of a destination, with the receipt's key there; one whose key cannot be told is a person's turn.
@@ -47,17 +46,32 @@ impl LimitKeys {
     /// The key of a receipt at `destination`: '' if it has none, `None` if nobody has one there.
     ///
     /// # Errors
-    /// When the filter fails on it, or yields no plain value.
-    fn of(&self, destination: &str, receipt: &str) -> Result<Option<String>, ExtractError> {
-        let Some(filter) = self.0.get(destination) else {
+    /// When the filter is none, fails on it, or yields no plain value.
+    pub fn of(&self, destination: &str, receipt: &str) -> Result<Option<String>, ExtractError> {
+        let known = self.following.get(destination);
+        let Some(text) = known.as_ref().and_then(|known| known.settings.limit_key.as_deref()) else {
             return Ok(None);
         };
-        let key = filter.of_receipt(receipt)?.unwrap_or_default();
-        if key.len() <= LONGEST {
-            Ok(Some(key))
-        } else {
-            Ok(Some(hex::encode(Sha256::digest(key))))
+        key(&*self.filter(text)?, receipt).map(Some)
+    }
+
+    fn filter(&self, text: &str) -> Result<Arc<Extract>, ExtractError> {
+        let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(filter) = compiled.get(text) {
+            return Ok(Arc::clone(filter));
         }
+        let filter = Arc::new(Extract::compile(text)?);
+        compiled.insert(text.to_owned(), Arc::clone(&filter));
+        Ok(filter)
+    }
+}
+
+fn key(filter: &Extract, receipt: &str) -> Result<String, ExtractError> {
+    let key = filter.of_receipt(receipt)?.unwrap_or_default();
+    if key.len() <= LONGEST {
+        Ok(key)
+    } else {
+        Ok(hex::encode(Sha256::digest(key)))
     }
 }
 
@@ -68,13 +82,11 @@ mod tests {
     #[test]
     fn a_key_is_a_plain_value_or_none() {
         let filter = Extract::compile(".receipt.device").unwrap();
-        let keys = LimitKeys([("fiscal".to_owned(), filter)].into());
-        let of = |receipt: &str| keys.of("fiscal", receipt);
-        assert_eq!(of(r#"{"device": "a-1"}"#), Ok(Some("a-1".to_owned())));
-        assert_eq!(of("{}"), Ok(Some(String::new())));
+        let of = |receipt: &str| key(&filter, receipt);
+        assert_eq!(of(r#"{"device": "a-1"}"#), Ok("a-1".to_owned()));
+        assert_eq!(of("{}"), Ok(String::new()));
         assert!(of(r#"{"device": ["a-1"]}"#).is_err());
         let long = of(&format!(r#"{{"device": "{}"}}"#, "x".repeat(65)));
-        assert_eq!(long.unwrap().unwrap().len(), 64);
-        assert_eq!(keys.of("other", "{}"), Ok(None));
+        assert_eq!(long.unwrap().len(), 64);
     }
 }

@@ -13,7 +13,8 @@ use tokio::sync::Mutex;
 use super::Unmade;
 use super::attempt::Attempt;
 use super::call::{Aim, Made, rendered};
-use crate::pipeline::{Lookup, Subject, Verdict};
+use super::endpoint::Purpose;
+use crate::pipeline::{Lookup, Subject, To, Verdict};
 use crate::store::load::Work;
 use crate::store::record;
 use crate::store::step::{Call, Standing};
@@ -36,6 +37,13 @@ struct Proof {
 }
 
 impl Proof {
+    fn doubts(why: &str) -> Self {
+        Self {
+            at: Instant::now(),
+            doubt: Some(why.to_owned()),
+        }
+    }
+
     fn is_fresh(&self) -> bool {
         self.at.elapsed() < if self.doubt.is_none() { PROVED } else { DOUBTED }
     }
@@ -108,30 +116,27 @@ impl Proofs {
         if let Some(known) = proofs.get(&key(aim)).filter(|known| known.is_fresh()) {
             return Ok(known.doubt.clone());
         }
-        let begun = Instant::now();
-        let doubt = doubt(attempt, aim, lookup, standing).await?;
-        let at = if doubt.is_none() { begun } else { Instant::now() };
-        proofs.insert(
-            key(aim),
-            Proof {
-                at,
-                doubt: doubt.clone(),
-            },
-        );
+        let proof = tried(attempt, aim, lookup, standing).await?;
+        let doubt = proof.doubt.clone();
+        proofs.insert(key(aim), proof);
         Ok(doubt)
     }
 }
 
-/// Looks a receipt up that is registered; answers why the look-up is not to be believed.
-async fn doubt(
-    attempt: &Attempt<'_>,
-    aim: &Aim<'_>,
-    lookup: &Lookup,
-    standing: Standing,
-) -> Result<Option<String>, Unmade> {
+/// Looks a receipt up that is registered.
+async fn tried(attempt: &Attempt<'_>, aim: &Aim<'_>, lookup: &Lookup, standing: Standing) -> Result<Proof, Unmade> {
     let (pipeline, stage) = (&aim.work.pipeline, &aim.stage.name);
     let Some(reference) = record::reference(attempt.pool, pipeline, stage, lookup.settle).await? else {
-        return Ok(Some("nothing is registered yet that it could be tried with".to_owned()));
+        return Ok(Proof::doubts("nothing is registered yet that it could be tried with"));
+    };
+    let key = match &lookup.request.to {
+        To::Destination(name) => attempt.limit_keys.of(name, &reference.content),
+        To::Service(_) => Ok(None),
+    };
+    let Ok(key) = key else {
+        return Ok(Proof::doubts(
+            "the key of a receipt that it could be tried with cannot be told",
+        ));
     };
     let subject = Subject::new(Arc::clone(&reference.content), reference.results);
     let asks = Aim {
@@ -139,17 +144,27 @@ async fn doubt(
         subject: &subject,
         call_id: &reference.call_id,
         item: None,
+        purpose: Purpose::Reference(key.as_deref()),
         ..*aim
     };
-    let made = rendered(attempt, &asks, standing).await?;
+    let made = match rendered(attempt, &asks, standing).await {
+        Err(Unmade::Limited(_)) => {
+            return Ok(Proof::doubts(
+                "the key of a receipt that it could be tried with has no call left for now",
+            ));
+        }
+        made => made?,
+    };
     let works = matches!(made.verdict, Verdict::Success { .. });
     let result = if works { "found" } else { made.verdict.name() };
     metrics::counter!("chekhov_lookup_proofs_total", "stage" => stage.clone(), "result" => result).increment(1);
     if works {
-        return Ok(None);
+        let took = made.calls.last().map(|call| call.duration).unwrap_or_default();
+        let at = Instant::now().checked_sub(took).unwrap_or_else(Instant::now);
+        return Ok(Proof { at, doubt: None });
     }
     tracing::warn!(receipt.id = %reference.id, stage, result, "a look-up does not find a receipt that is registered");
-    Ok(Some(format!(
+    Ok(Proof::doubts(&format!(
         "the look-up of a receipt that is registered came to {result}"
     )))
 }

@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::attempt::Attempt;
 use super::call::{Aim, Unmade, complete, row, send};
 use super::credentials::{Credentials, NoToken, Renewer};
-use super::endpoint::{Endpoint, Purpose, Seen};
+use super::endpoint::{Endpoint, Seen};
 use crate::pipeline::{Exchange, Rendered, Verdict};
 use crate::store::step::Call;
 
@@ -130,7 +130,7 @@ async fn once(asked: &Asked<'_>) -> Result<Once, Unmade> {
     let Asked {
         attempt, aim, endpoint, ..
     } = *asked;
-    let permit = attempt.admission.admit(endpoint, Purpose::Receipt).await?;
+    let permit = attempt.admission.admit(endpoint, aim.purpose).await?;
     if !attempt.heart.may_send(aim.work.hold.owner) {
         return Err(Unmade::Fenced);
     }

@@ -54,7 +54,7 @@ pub async fn internal_backlog(pool: &PgPool, bound: i64) -> Result<i64, StoreErr
 }
 
 /// Claims the receipt that a closed destination is probed with: what is due and what is new in turns (or those that fail by
-/// themselves would be the canary each time), then what is due later, and if nothing waits one that is queued (a scan of `work`, which only then finds nothing else there). `only_sent`: nothing new.
+/// themselves would be the canary each time), nothing whose key has to wait, then what is due later, and if nothing waits one that is queued (a scan of `work`, which only then finds nothing else there). `only_sent`: nothing new.
 ///
 /// # Errors
 /// When the database does not answer. What it claimed all the same has an owner that does not know of it.
@@ -68,9 +68,11 @@ pub async fn canary(
         r#"
         with timer as materialized (
             select ctid as place, call_due_at from work where destination = $1 and call_due_at is not null and (not $3 or unresolved or registered)
+              and not exists (select from limit_keys where destination = $1 and key = work.limit_key and key <> '' and handed_at > now() + interval '250 ms')
             order by call_due_at limit 1 for update skip locked
         ), first as materialized (
             select ctid as place from work where destination = $1 and first_call_key is not null and not $3
+              and not exists (select from limit_keys where destination = $1 and key = work.limit_key and key <> '' and handed_at > now() + interval '250 ms')
             order by first_call_key, id limit 1 for update skip locked
         ), queued as materialized (
             select ctid as place from work

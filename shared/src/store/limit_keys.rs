@@ -1,7 +1,7 @@
 //! When the next call of a limit key may be sent, over all dispatchers together: slots as of a destination
 //! ([`crate::destination::pace`]), taken one by one, those of many keys in one transaction.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use sqlx::{Connection, PgConnection, PgPool};
@@ -24,6 +24,8 @@ pub struct Take {
     pub ahead: Duration,
     /// A slot of this key that was taken and missed: it goes back, if no later one was taken.
     pub missed: Option<i64>,
+    /// Tells it from others of this key, in their order.
+    pub number: u64,
 }
 
 /// What came of it.
@@ -49,21 +51,27 @@ pub struct TakeBatch;
 impl Batch for TakeBatch {
     type Item = Take;
     type Reply = Taken;
-    type Key = (String, String);
+    type Key = (String, String, u64);
     const NAME: &'static str = "take";
 
     fn key(item: &Take) -> Self::Key {
-        (item.destination.clone(), item.key.clone())
+        (item.destination.clone(), item.key.clone(), item.number)
     }
 
     async fn commit(connection: &mut PgConnection, items: &[Take], _again: bool) -> Result<Vec<Taken>, sqlx::Error> {
+        // Several takes of a key stand side by side.
+        let mut keys: Vec<Row> = items
+            .iter()
+            .map(|item| (item.destination.clone(), item.key.clone()))
+            .collect();
+        keys.dedup();
         loop {
             let mut transaction = connection.begin().await?;
-            let known = lock(&mut transaction, items).await?;
-            if known.len() < items.len() {
+            let known = lock(&mut transaction, &keys).await?;
+            if known.len() < keys.len() {
                 // Not in the transaction that holds locks: whoever begins the same key waits for nobody.
                 transaction.rollback().await?;
-                begin(connection, items).await?;
+                begin(connection, &keys).await?;
                 continue;
             }
             let taken = take(&mut transaction, items, known).await?;
@@ -73,14 +81,21 @@ impl Batch for TakeBatch {
     }
 }
 
+/// A row's destination and key.
+type Row = (String, String);
+
 /// What was given out of a key, and the database's clock in microseconds.
 struct Known {
     pace: Pace,
     now: i64,
+    /// What is in force, once somebody took one.
+    limits: String,
+    /// For how long relays hand off nothing more, in microseconds.
+    blocked: i64,
 }
 
 /// Locks the rows that there are, in order, as the relays do.
-async fn lock(connection: &mut PgConnection, items: &[Take]) -> Result<HashMap<(String, String), Known>, sqlx::Error> {
+async fn lock(connection: &mut PgConnection, keys: &[Row]) -> Result<BTreeMap<Row, Known>, sqlx::Error> {
     let rows = sqlx::query!(
         r#"
         select row.destination as "destination!", row.key as "key!", row.pace as "pace!",
@@ -91,14 +106,19 @@ async fn lock(connection: &mut PgConnection, items: &[Take]) -> Result<HashMap<(
             where destination = given.destination and key = given.key for update
         ) row
         "#,
-        &items.iter().map(|item| item.destination.clone()).collect::<Vec<_>>(),
-        &items.iter().map(|item| item.key.clone()).collect::<Vec<_>>(),
+        &keys
+            .iter()
+            .map(|(destination, _)| destination.clone())
+            .collect::<Vec<_>>(),
+        &keys.iter().map(|(_, key)| key.clone()).collect::<Vec<_>>(),
     )
     .fetch_all(connection)
     .await?;
     let known = |pace: &str, now| Known {
         pace: serde_json::from_str(pace).unwrap_or_default(),
         now,
+        limits: String::new(),
+        blocked: 0,
     };
     Ok(rows
         .into_iter()
@@ -107,11 +127,14 @@ async fn lock(connection: &mut PgConnection, items: &[Take]) -> Result<HashMap<(
 }
 
 /// Makes the rows that are missing.
-async fn begin(connection: &mut PgConnection, items: &[Take]) -> Result<(), sqlx::Error> {
+async fn begin(connection: &mut PgConnection, keys: &[Row]) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "insert into limit_keys (destination, key) select * from unnest($1::text[], $2::text[]) on conflict do nothing",
-        &items.iter().map(|item| item.destination.clone()).collect::<Vec<_>>(),
-        &items.iter().map(|item| item.key.clone()).collect::<Vec<_>>(),
+        &keys
+            .iter()
+            .map(|(destination, _)| destination.clone())
+            .collect::<Vec<_>>(),
+        &keys.iter().map(|(_, key)| key.clone()).collect::<Vec<_>>(),
     )
     .execute(connection)
     .await?;
@@ -121,26 +144,28 @@ async fn begin(connection: &mut PgConnection, items: &[Take]) -> Result<(), sqlx
 async fn take(
     connection: &mut PgConnection,
     items: &[Take],
-    mut known: HashMap<(String, String), Known>,
+    mut known: BTreeMap<Row, Known>,
 ) -> Result<Vec<Taken>, sqlx::Error> {
     let mut granted = Vec::with_capacity(items.len());
-    let (mut paces, mut blocked) = (Vec::new(), Vec::new());
     for item in items {
-        let Some(Known { mut pace, now }) = known.remove(&TakeBatch::key(item)) else {
-            return Err(sqlx::Error::RowNotFound);
-        };
+        let row = (item.destination.clone(), item.key.clone());
+        let known = known.get_mut(&row).ok_or(sqlx::Error::RowNotFound)?;
         if let Some(missed) = item.missed {
-            pace.take_back(&item.limits, missed);
+            known.pace.take_back(&item.limits, missed);
         }
-        let grant = pace.grant_within(&item.limits, 1.0, now, 1, item.ahead);
+        let grant = known.pace.grant_within(&item.limits, 1.0, known.now, 1, item.ahead);
         // Relays hand off what can be sent: not what would be told to come later, nor what would find its slot taken.
-        blocked.push(match &grant {
-            Grant::Slots(slots) => slots.first().map_or(0, |slot| slot - now) + micros(pace::between(&item.limits)),
+        let blocked = match &grant {
+            Grant::Slots(slots) => {
+                slots.first().map_or(0, |slot| slot - known.now) + micros(pace::between(&item.limits))
+            }
             Grant::Later(wait) => micros(*wait) + micros(item.ahead),
-        });
-        paces.push(serde_json::to_string(&pace).unwrap_or_else(|_| "{\"next\": 0}".to_owned()));
+        };
+        known.blocked = known.blocked.max(blocked);
+        known.limits = item.limits.to_string();
         granted.push(grant);
     }
+    let pace = |known: &Known| serde_json::to_string(&known.pace).unwrap_or_else(|_| "{\"next\": 0}".to_owned());
     let before = Instant::now();
     let now = sqlx::query_scalar!(
         r#"
@@ -153,11 +178,11 @@ async fn take(
         )
         select (extract(epoch from clock_timestamp()) * 1000000)::bigint as "now!"
         "#,
-        &items.iter().map(|item| item.destination.clone()).collect::<Vec<_>>(),
-        &items.iter().map(|item| item.key.clone()).collect::<Vec<_>>(),
-        &paces,
-        &blocked,
-        &items.iter().map(|item| item.limits.to_string()).collect::<Vec<_>>(),
+        &known.keys().map(|(destination, _)| destination.clone()).collect::<Vec<_>>(),
+        &known.keys().map(|(_, key)| key.clone()).collect::<Vec<_>>(),
+        &known.values().map(pace).collect::<Vec<_>>(),
+        &known.values().map(|known| known.blocked).collect::<Vec<_>>(),
+        &known.values().map(|known| known.limits.clone()).collect::<Vec<_>>(),
     )
     .fetch_one(connection)
     .await?;

@@ -38,6 +38,12 @@ pub struct Walk {
 const WALK: Duration = Duration::from_secs(1);
 
 impl Walk {
+    /// Whether a look is not too soon after the last one, for who has something new to be handed off.
+    #[must_use]
+    pub fn may_look(&self) -> bool {
+        self.keys.may_look()
+    }
+
     /// How long until the next look is worth it: at once if the last one found something, so that there is probably more, and
     /// later while keys have to wait for their turn; `None` while nobody knows of anything.
     #[must_use]

@@ -90,47 +90,49 @@ async fn where_room_is_short_keys_take_turns_and_deadlines_go_first(pool: PgPool
     assert!(queued.len() == 4 && queued.contains(&timer), "{queued:?}");
 }
 
-async fn takes(pool: &PgPool, ahead: Duration, missed: Option<i64>) -> Result<(i64, i64), Duration> {
-    let take = Take {
+fn take(number: u64, limits: &Limits) -> Take {
+    Take {
         destination: FISCAL.to_owned(),
         key: "a".to_owned(),
-        limits: limits("1/s"),
-        ahead,
-        missed,
-    };
-    match committed::<TakeBatch>(pool, &[take], false)
-        .await
-        .pop()
-        .expect("an answer")
-    {
-        Taken::Slot { slot, now, .. } => Ok((slot, now)),
-        Taken::Later(wait) => Err(wait),
+        ahead: Duration::ZERO,
+        missed: None,
+        number,
+        limits: limits.clone(),
     }
 }
 
 #[sqlx::test(migrations = "../migrations")]
-async fn a_keys_slots_are_given_out_once_and_what_was_missed_again(pool: PgPool) {
-    let (soon, long) = (Duration::from_millis(200), Duration::from_mins(1));
-    let (first, now) = takes(&pool, soon, None).await.unwrap();
-    assert!(first <= now, "nobody waits for the first");
-    let wait = takes(&pool, soon, None).await.unwrap_err();
-    assert!(wait > Duration::from_millis(500) && wait < SECOND, "{wait:?}");
-    let (again, _) = takes(&pool, soon, Some(first)).await.unwrap();
-    assert!(again > first, "what was missed is there at once, though not before now");
-    let (second, now) = takes(&pool, long, None).await.unwrap();
-    assert!(second > now && second - again > 1_000_000, "who waits has the next one");
-    assert!(
-        takes(&pool, soon, Some(first)).await.is_err(),
-        "another has a later one"
-    );
+async fn a_keys_slots_are_given_out_once_and_nothing_is_handed_off_meanwhile(pool: PgPool) {
+    let second = limits("1/s");
+    let items = [take(0, &second), take(1, &second)];
+    let taken = committed::<TakeBatch>(&pool, &items, false).await;
+    let [Taken::Slot { slot, now, .. }, Taken::Later(wait)] = taken.as_slice() else {
+        panic!("{taken:?}")
+    };
+    assert!(slot <= now, "the first is sent at once");
+    assert!(*wait > Duration::from_millis(500) && *wait < 2 * SECOND, "{wait:?}");
     waits(&pool, Some("a"), None).await;
     let mut walk = relay::Walk::default();
-    assert_eq!(
-        hands_off(&pool, 9, &limits("1/s"), &mut walk).await,
-        NOTHING,
-        "nothing is handed off that could not be sent"
-    );
-    assert!(walk.pause().is_some());
+    assert_eq!(hands_off(&pool, 9, &second, &mut walk).await, NOTHING);
+    assert!(walk.pause().is_some(), "it is known when");
+    let missed = Take {
+        missed: Some(*slot),
+        ..take(2, &second)
+    };
+    let taken = committed::<TakeBatch>(&pool, std::slice::from_ref(&missed), false).await;
+    assert!(matches!(taken[0], Taken::Slot { .. }), "what was missed is there again");
+    let long = Take {
+        ahead: 2 * SECOND,
+        ..take(3, &second)
+    };
+    let taken = committed::<TakeBatch>(&pool, &[long, missed], false).await;
+    let [Taken::Slot { slot, now, .. }, Taken::Later(_)] = taken.as_slice() else {
+        panic!("a later one was taken: {taken:?}")
+    };
+    assert!(slot > now, "who has time takes one ahead");
+    let other = limits("50/s");
+    let taken = committed::<TakeBatch>(&pool, &[take(4, &other)], false).await;
+    assert!(!taken.is_empty(), "other limits hold at once");
     sqlx::query("update limit_keys set used_at = now() - interval '3 hours', handed_at = now() - interval '3 hours'")
         .execute(&pool)
         .await
