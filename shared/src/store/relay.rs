@@ -85,7 +85,7 @@ pub struct Bounds<'a> {
 /// the room are kept for the fresh, and of the rest timers take no more than seven tenths: none of them starves behind the
 /// others, however many they are. Answers them in that order.
 ///
-/// At a destination with limit keys: by keys ([`keyed`]).
+/// At a destination with limit keys: by keys, each at its own pace.
 ///
 /// The horizon's row is locked, so that relays take turns and the bound holds for all of them together.
 ///
