@@ -22,15 +22,12 @@ impl Runner {
             destination: next::bound_for(pipeline, work.position).to_owned(),
             ..next::hand_back(work, To::WaitFirstCall, "its next stage is external".to_owned())
         };
-        let step = self.limit_keys.on(step, &work.content);
-        if step.to == To::Park {
-            return step;
-        }
         if work.counters.attempt > 0 || work.counters.reissues > 0 || work.standing != Standing::default() {
-            return Step {
+            let step = Step {
                 to: To::WaitCall(Duration::ZERO),
                 ..step
             };
+            return self.limit_keys.on(step, &work.content);
         }
         self.first_call(work, step).await
     }

@@ -30,7 +30,7 @@ impl LimitKeys {
         }
     }
 
-    /// A step to the first call of a destination, with the receipt's key there; one whose key cannot be told is a person's turn.
+    /// A step to a call of a destination, with the receipt's key there; one whose key cannot be told is a person's turn.
     #[must_use]
     pub fn on(&self, step: Step, receipt: &str) -> Step {
         match self.of(&step.destination, receipt) {
