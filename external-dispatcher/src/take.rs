@@ -108,8 +108,7 @@ impl Dispatcher {
 
     /// While the destination is drained: what was never sent goes back to wait; answers the rest.
     async fn drain(&self, batch: Vec<Live>) -> Result<Vec<Live>, StoreError> {
-        let is_sent = |live: &Live| live.work.standing.unresolved || live.work.standing.registered;
-        let (sent, back): (Vec<_>, Vec<_>) = batch.into_iter().partition(is_sent);
+        let (sent, back): (Vec<_>, Vec<_>) = batch.into_iter().partition(|live| live.work.standing.sent);
         let ids: Vec<_> = back.iter().map(|live| (live.receipt.id, live.receipt.epoch)).collect();
         let reason = "handed back while its destination is drained";
         claim::hand_back(&self.pool, self.heart.id(), &ids, reason).await?;

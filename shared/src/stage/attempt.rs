@@ -203,6 +203,7 @@ async fn each(
             Ok(made) => {
                 calls.extend(made.calls);
                 standing.registered |= made.standing.registered;
+                standing.sent |= made.standing.sent;
                 match made.verdict {
                     Verdict::Success { value, .. } => values.push(value),
                     other => failed = failed.or(Some(other)),

@@ -171,12 +171,14 @@ pub(super) fn after(verdict: &Verdict, effect: Effect, standing: Standing) -> St
         Verdict::Success { registered: true, .. } => Standing {
             unresolved: false,
             registered: true,
+            sent: true,
             absents: 0,
         },
         // Accepted, and not registered yet.
         Verdict::Success { .. } | Verdict::Poll { .. } | Verdict::Unknown { .. } if effect == Effect::Registers => {
             Standing {
                 unresolved: true,
+                sent: true,
                 absents: 0,
                 ..standing
             }
@@ -187,6 +189,7 @@ pub(super) fn after(verdict: &Verdict, effect: Effect, standing: Standing) -> St
         },
         Verdict::Reissue { .. } => Standing {
             unresolved: false,
+            sent: false,
             absents: 0,
             ..standing
         },

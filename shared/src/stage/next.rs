@@ -59,9 +59,11 @@ impl Kept {
     /// The receipt as it is once the step is committed.
     pub fn apply(self, work: &mut Work) {
         work.position = self.position;
-        work.destination = self.destination;
         work.counters = self.counters;
         work.standing = self.standing;
+        // As the step's statement does it.
+        work.standing.sent &= work.destination == self.destination;
+        work.destination = self.destination;
     }
 }
 

@@ -27,7 +27,7 @@ pub(super) async fn register(
             if let Found::Known(made) = find(attempt, aim, lookup, standing, calls).await? {
                 return Ok(made);
             }
-            standing.unresolved = false;
+            (standing.unresolved, standing.sent) = (false, false);
             standing.absents = 0;
             if let Some(late) = late(attempt, aim).filter(|_| !standing.registered) {
                 return Ok(Made::unsent(late, standing));

@@ -67,7 +67,7 @@ pub async fn canary(
     Ok(sqlx::query_scalar!(
         r#"
         with timer as materialized (
-            select ctid as place, call_due_at from work where destination = $1 and call_due_at is not null and (not $3 or unresolved or registered)
+            select ctid as place, call_due_at from work where destination = $1 and call_due_at is not null and (not $3 or coalesce(sent, unresolved or registered))
               and not exists (select from limit_keys where destination = $1 and key = work.limit_key and key <> '' and handed_at > now() + interval '250 ms')
             order by call_due_at limit 1 for update skip locked
         ), first as materialized (
@@ -76,7 +76,7 @@ pub async fn canary(
             order by first_call_key, id limit 1 for update skip locked
         ), queued as materialized (
             select ctid as place from work
-            where destination = $1 and state = 'queued' and (not $3 or unresolved or registered)
+            where destination = $1 and state = 'queued' and (not $3 or coalesce(sent, unresolved or registered))
               and not exists (select from timer) and not exists (select from first)
               and (select put > (select coalesce(sum(taken), 0) from horizon_taken where destination = $1) from horizons where destination = $1)
             limit 1 for update skip locked
@@ -117,14 +117,15 @@ pub async fn hand_back(pool: &PgPool, instance: Uuid, handed: &[(Uuid, i32)], re
     Ok(sqlx::query_scalar!(
         r#"
         with held as materialized (
-            select work.place from unnest($2::uuid[], $3::int[]) as given (id, epoch)
+            select work.place, work.tried from unnest($2::uuid[], $3::int[]) as given (id, epoch)
             cross join lateral (
-                select ctid as place from work where id = given.id and epoch = given.epoch and state = 'queued' for update
+                select ctid as place, attempt > 0 or coalesce(sent, unresolved or registered) as tried
+                from work where id = given.id and epoch = given.epoch and state = 'queued' for update
             ) work
         ), moved as (
             update work set state = 'waiting', epoch = epoch + 1, moved_at = now(), reason = $4,
-                   first_call_key = case when attempt = 0 then coalesce(deadline, 'infinity') end,
-                   call_due_at = case when attempt > 0 then now() end
+                   first_call_key = case when not held.tried then coalesce(deadline, 'infinity') end,
+                   call_due_at = case when held.tried then now() end
             from held where work.ctid = held.place
             returning work.destination
         ), taken as (
@@ -187,7 +188,8 @@ impl Batch for DispatchBatch {
                 ) work
             ), claimed as (
                 update work set state = 'dispatching', owner = held.owner, epoch = work.epoch + 1, moved_at = now(),
-                       unresolved = work.unresolved or held.call_id is not null
+                       unresolved = work.unresolved or held.call_id is not null,
+                       sent = work.sent or held.call_id is not null
                 from held where work.ctid = held.place
                 returning held.*, work.destination
             ), stored as (
@@ -259,7 +261,7 @@ pub async fn open_call(pool: &PgPool, hold: Hold, send: &Send) -> Result<bool, S
     let opened = sqlx::query_scalar!(
         r#"
         with held as (
-            update work set unresolved = true where id = $1 and epoch = $2 and owner = $3 returning id
+            update work set unresolved = true, sent = true where id = $1 and epoch = $2 and owner = $3 returning id
         ), stored as (
             insert into sends (receipt, call_id, method, path, headers, body)
             select id, $4, $5, $6, $7::text::json, $8 from held on conflict do nothing

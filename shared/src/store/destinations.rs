@@ -61,7 +61,8 @@ async fn rows(pool: &PgPool, is_due: bool) -> Result<Vec<(Destination, bool)>, S
                case when not $1 or closed_at is not null then false
                     when mode = 'open' then exists (select from work where destination = d.name and first_call_key is not null)
                                          or exists (select from work where destination = d.name and call_due_at <= now())
-                    when mode = 'draining' then exists (select from work where destination = d.name and call_due_at <= now() and (unresolved or registered))
+                    when mode = 'draining' then exists (select from work where destination = d.name and call_due_at <= now()
+                                                           and coalesce(sent, unresolved or registered))
                     else false end as "due!",
                (select array_agg(id order by id) from instances where service = $2) as dispatchers
         from destinations d order by name

@@ -77,7 +77,7 @@ pub async fn works(connection: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<Wo
     let rows = sqlx::query!(
         r#"
         select w.id, w.pipeline, w.position, w.destination, w.epoch, w.owner, w.attempt, w.failures, w.polls, w.undeclared,
-               w.reissues, w.spent_ms, w.unresolved, w.registered, w.absents, w.deadline, w.limit_key,
+               w.reissues, w.spent_ms, w.unresolved, w.registered, w.absents, coalesce(w.sent, w.unresolved or w.registered) as "sent!", w.deadline, w.limit_key,
                r.merchant as "merchant!", r.external_id as "external_id!", r.content::text as "content!",
                r.traceparent as "traceparent!", r.tracestate
         from work w
@@ -136,6 +136,7 @@ pub async fn works(connection: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<Wo
             standing: Standing {
                 unresolved: row.unresolved,
                 registered: row.registered,
+                sent: row.sent,
                 absents: row.absents,
             },
         })

@@ -102,7 +102,7 @@ pub async fn resolve(pool: &PgPool, resolved: Resolved<'_>, resolution: Resoluti
         r#"
         with moved as (
             update work set state = 'waiting', epoch = epoch + 1, moved_at = now(), failures = 0, polls = 0, undeclared = 0, spent_ms = 0,
-                   unresolved = $7::text is not null, absents = 0, unknown_at = case when $7::text is not null then now() end,
+                   unresolved = $7::text is not null, sent = $7::text is not null, absents = 0, unknown_at = case when $7::text is not null then now() end,
                    position = coalesce($10, position), destination = coalesce($11, destination),
                    limit_key = case when $11::text is null then limit_key end,
                    reissues = reissues + case when $10::smallint is null then 0 else 1 end,

@@ -119,7 +119,7 @@ pub async fn queue(
             ), timers as materialized (
                 select ctid as at, call_due_at from work
                 where destination = $1 and call_due_at <= now() and call_due_at >= coalesce($3::text::timestamptz, '-infinity')
-                  and (not $6 or unresolved or registered)
+                  and (not $6 or coalesce(sent, unresolved or registered))
                 order by call_due_at limit ($2::bigint - (select count(*) from fresh)) - ($2::bigint - (select count(*) from fresh)) * 3 / 10 for update skip locked
             ), firsts as materialized (
                 select ctid as at, first_call_key, id from work

@@ -40,6 +40,8 @@ pub struct Standing {
     pub unresolved: bool,
     /// The destination said that it is registered: nothing rejects it any more.
     pub registered: bool,
+    /// Of those two, at least one speaks of the destination that it is bound for: one that is drained goes on with it.
+    pub sent: bool,
     /// Look-ups in a row that did not find the call.
     pub absents: i32,
 }
@@ -166,6 +168,7 @@ fn refused(before: &Work, calls: Vec<Call>, error: &StoreError) -> Step {
         counters: before.counters,
         standing: Standing {
             unresolved: before.standing.unresolved || registers,
+            sent: before.standing.sent || registers,
             absents: 0,
             ..before.standing
         },

@@ -247,7 +247,7 @@ async fn a_relay_sees_what_is_due_for_whom_and_nothing_behind_a_closed_one(pool:
     );
     let sent = accept(&pool, Start::Owned(ME)).await;
     let mut step = step(held(sent, 1), To::WaitCall(Duration::ZERO));
-    step.standing.unresolved = true;
+    (step.standing.unresolved, step.standing.sent) = (true, true);
     assert!(moves(&pool, step).await);
     assert!(due().await);
     assert!(

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use shared::store::operate::{self, Resolution, Resolved};
 use shared::store::step::{Standing, Step, To};
-use shared::store::{Hold, heal, record};
+use shared::store::{Hold, heal, record, relay};
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use super::{FISCAL, ME, accept, call, claims, held, moves, queued, send, state, step, work};
+use super::{FISCAL, ME, accept, bounds, call, claims, held, moves, queued, send, state, step, work};
 use shared::store::accept::Start;
 
 async fn destination(pool: &PgPool) {
@@ -171,4 +171,39 @@ async fn a_person_resolves_what_is_parked_and_as_it_was_seen(pool: PgPool) {
         let value = record::read(&pool, id, "c1").await.unwrap().value;
         assert_eq!(value.is_some(), there, "{value:?}");
     }
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn one_destination_that_is_drained_is_handed_what_was_sent_there_alone(pool: PgPool) {
+    let message = queued(&pool).await;
+    let hold = claims(&pool, message.id, message.epoch, Some(send())).await;
+    let sent = Standing {
+        registered: true,
+        sent: true,
+        ..Standing::default()
+    };
+    let polled = Step {
+        position: 0,
+        standing: sent,
+        ..step(hold.expect("it is queued"), To::WaitCall(Duration::ZERO))
+    };
+    assert!(moves(&pool, polled).await);
+    let drained = relay::Bounds {
+        only_sent: true,
+        ..bounds(100, 100)
+    };
+    let put = relay::queue(&pool, FISCAL, drained, &mut relay::Walk::default()).await;
+    let put = put.expect("the database answers");
+    assert_eq!(put.len(), 1, "it was sent there");
+    let hold = claims(&pool, put[0].id, put[0].epoch, None).await;
+    let onward = Step {
+        position: 1,
+        destination: "orange".to_owned(),
+        standing: sent,
+        ..step(hold.expect("it is queued"), To::WaitCall(Duration::ZERO))
+    };
+    let onward = Step { from: 0, ..onward };
+    assert!(moves(&pool, onward).await);
+    let put = relay::queue(&pool, "orange", drained, &mut relay::Walk::default()).await;
+    assert_eq!(put.expect("the database answers"), [], "registered, but not there");
 }

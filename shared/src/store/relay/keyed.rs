@@ -114,7 +114,7 @@ pub(super) async fn queue(
             select allowed.key, lot, most, at, due, turn, 0.49 as share, case when lot < 0.51 then 2 else 1 end as class
             from allowed cross join lateral (
                 select ctid as at, call_due_at as due, row_number() over (order by call_due_at) as turn from work
-                where destination = $1 and limit_key = allowed.key and call_due_at <= now() and (not $6 or unresolved or registered)
+                where destination = $1 and limit_key = allowed.key and call_due_at <= now() and (not $6 or coalesce(sent, unresolved or registered))
                 order by call_due_at limit least(allowed.most, $4, 2 * $4 / (select count(*) from allowed) + 1)
             ) t
         ), firsts as materialized (

@@ -156,10 +156,10 @@ async fn advance(
         with held as materialized (
             select given.*, work.place from unnest($1::uuid[], $2::int[], $3::uuid[], $4::text[], $5::bigint[], $6::smallint[], $7::text[],
                                        $8::int[], $9::int[], $10::int[], $11::int[], $12::int[], $13::bigint[], $14::bool[], $15::bool[],
-                                       $16::text[], $17::text[], $18::smallint[], $35::int[], $36::uuid[], $37::text[])
+                                       $16::text[], $17::text[], $18::smallint[], $35::int[], $36::uuid[], $37::text[], $38::bool[])
                 as given (id, epoch, owner, to_, delay_ms, position, destination,
                           attempt, failures, polls, undeclared, reissues, spent_ms, unresolved, registered,
-                          reason, stage, from_, absents, original, limit_key)
+                          reason, stage, from_, absents, original, limit_key, sent)
             cross join lateral (
                 select ctid as place from work where id = given.id and epoch = given.epoch and owner = given.owner and position = given.from_ for update
             ) work
@@ -179,7 +179,7 @@ async fn advance(
                 moved_at = now(),
                 attempt = held.attempt, failures = held.failures, polls = held.polls, undeclared = held.undeclared,
                 reissues = held.reissues, spent_ms = held.spent_ms,
-                unresolved = held.unresolved, registered = held.registered, reason = held.reason, absents = held.absents,
+                unresolved = held.unresolved, registered = held.registered, sent = held.sent and work.destination = held.destination, reason = held.reason, absents = held.absents,
                 -- Counted from the first look-up that did not find it: the API answered then, and may still have it in a queue.
                 unknown_at = case when held.unresolved and (held.absents <= 1 or work.unknown_at is null) then now() else work.unknown_at end
             from held where work.ctid = held.place and held.to_ not in ('registered', 'rejected')
@@ -254,6 +254,7 @@ async fn advance(
         &items.iter().map(|item| item.standing.absents).collect::<Vec<_>>(),
         &items.iter().map(|item| item.to.original()).collect::<Vec<_>>() as &[Option<Uuid>],
         &items.iter().map(|item| item.limit_key.clone()).collect::<Vec<_>>() as &[Option<String>],
+        &items.iter().map(|item| item.standing.sent).collect::<Vec<_>>(),
     )
     .fetch_all(connection)
     .await?;

@@ -70,6 +70,59 @@ async fn a_receipt_is_registered_once_at_each_of_two() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_drained_is_sent_nothing_that_only_the_other_has_registered() {
+    let mut stack = Stack::start(&two().pipeline("both.toml")).await.unwrap();
+    let change = async |stack: &Stack, state: &str| {
+        let api = &stack.orchestrators[0].api;
+        let answer = api.change("orange", &json!({"state": state})).await.unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.body);
+    };
+    let at_orange = async |stack: &Stack| {
+        let mut registered = 0;
+        for posted in &stack.posted {
+            let entry = stack.ledger.entry(&posted.merchant, &posted.external_id).await.unwrap();
+            registered += entry.registered_at("orange");
+        }
+        registered
+    };
+    // Three are there and not confirmed, and two came there and were turned away: nothing of them is.
+    let faults = json!({"orange.status": {"mode": "error", "status": 400}});
+    stack.ledger.set_faults(&faults).await.unwrap();
+    stack.post_all(&receipts(3)).await.unwrap();
+    eventually(SOON, "three are sent", async || at_orange(&stack).await == 3).await;
+    let mut turned = faults.clone();
+    turned["orange.register"] = json!({"mode": "error", "status": 503, "retry_after": "1"});
+    stack.ledger.set_faults(&turned).await.unwrap();
+    stack.post_all(&receipts(2)).await.unwrap();
+    let waits = "select count(*) from work where registered and not sent and reason like '%503%'";
+    eventually(SOON, "two are turned away", async || {
+        stack.database.sql(waits).unwrap() == "2"
+    })
+    .await;
+    change(&stack, "draining").await;
+    eventually(SOON, "all have heard of it", async || {
+        stack.dispatchers[0]
+            .measured("chekhov_destination_open{destination=\"orange\"}")
+            .await
+            .unwrap()
+            == Some(0.0)
+    })
+    .await;
+    stack.ledger.clear_faults().await.unwrap();
+    stack.post_all(&receipts(5)).await.unwrap();
+    let new = "select count(*) from work where registered and not sent and destination = 'orange'";
+    eventually(SOON, "the others wait, what was sent is confirmed", async || {
+        stack.database.sql(new).unwrap() == "7" && stack.database.sql("select count(*) from finished").unwrap() == "3"
+    })
+    .await;
+    assert_eq!(at_orange(&stack).await, 3, "nothing new was submitted");
+    change(&stack, "open").await;
+    stack.settled(SOON).await;
+    all_registered(&stack).await;
+    assert_eq!(at_orange(&stack).await, 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_that_hangs_keeps_nobody_from_the_other() {
     let options = two().pipeline("either.toml").with("destination.fiscal.limits", "50/s");
     let mut stack = Stack::start(&options).await.unwrap();

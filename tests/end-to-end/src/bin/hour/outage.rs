@@ -6,7 +6,7 @@ use anyhow::ensure;
 use end_to_end::{Backlog, Invariants, Stack, eventually, fixture, fresh, read};
 use serde_json::Value;
 use time::OffsetDateTime;
-use tokio::time::{sleep, sleep_until};
+use tokio::time::sleep_until;
 
 use crate::plan::{DISPATCHERS, Event, Plan, SHAPES, UNDER_WAY, fault};
 use crate::report::{Report, percentiles};
@@ -64,8 +64,18 @@ pub async fn begin(stack: &mut Stack, plan: &Plan, report: &mut Report) -> anyho
         number(stack, "select count(*) from work where state = 'dispatching'").is_ok_and(|calls| calls == 0)
     })
     .await;
-    // Until everybody has heard of it.
-    sleep(Duration::from_secs(3)).await;
+    eventually(SOON, "everybody has heard of it", async || {
+        for dispatcher in &stack.dispatchers {
+            let open = dispatcher
+                .measured("chekhov_destination_open{destination=\"fiscal\"}")
+                .await;
+            if !open.is_ok_and(|open| open == Some(0.0)) {
+                return false;
+            }
+        }
+        true
+    })
+    .await;
     let calls = fiscal(&stack.ledger.summary().await?) - before;
     let bound = Plan::until_closed() + Plan::canaries(closed.elapsed(), 0);
     report.figure("calls until it was closed for all", calls);
