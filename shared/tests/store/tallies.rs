@@ -7,7 +7,8 @@ use shared::store::backlog;
 use shared::store::step::{Standing, To};
 use shared::store::tallies::{self, Kind, Tally};
 use shared::store::{claim, heal, operate, relay};
-use sqlx::PgPool;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{AssertSqlSafe, PgPool};
 
 use super::{FISCAL, ME, accept, bounds, claims, held, moves, queued, send, step};
 
@@ -170,4 +171,49 @@ async fn what_waits_longest_is_found(pool: PgPool) {
         .collect();
     assert_eq!(hours, [(Kind::Timer, 1), (Kind::Turn, 3), (Kind::Internal, 2)]);
     assert_eq!((found.due, found.queued), (1, 0));
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn what_waits_longest_is_found_by_indexes(_: PgPoolOptions, connect: PgConnectOptions) {
+    // As `store::connect` has it, and one connection: what it prepared can be explained.
+    let connect = connect.options([("plan_cache_mode", "force_generic_plan"), ("enable_seqscan", "off")]);
+    let pool = PgPoolOptions::new().max_connections(1).connect_with(connect).await;
+    let pool = pool.expect("a connection");
+    backlog::read(&pool, &[FISCAL.to_owned()])
+        .await
+        .expect("the database answers");
+    for (part, parameters, indexes) in [
+        (
+            "turn_ms",
+            "'{fiscal}', 10000, 100",
+            vec!["work_call_due", "work_call_due", "work_first_call", "work_first_call"],
+        ),
+        ("age_ms", "100", vec!["work_internal_due", "work_waits_for"]),
+    ] {
+        let named = format!(
+            "select name from pg_prepared_statements where statement like '%{part}%' and statement not like '%prepared%'"
+        );
+        let name: String = sqlx::query_scalar(AssertSqlSafe(named))
+            .fetch_one(&pool)
+            .await
+            .expect("it is kept");
+        let explain = format!("explain (costs off) execute {name} ({parameters})");
+        let lines: Vec<String> = sqlx::query_scalar(AssertSqlSafe(explain))
+            .fetch_all(&pool)
+            .await
+            .expect("a plan");
+        let looks = lines.iter().filter(|line| line.contains(" on work"));
+        let mut found: Vec<&str> = looks
+            .map(|line| {
+                line.split(" using ")
+                    .nth(1)
+                    .and_then(|rest| rest.split(' ').next())
+                    .unwrap_or(line)
+            })
+            .collect();
+        found.sort_unstable();
+        assert_eq!(found, indexes, "{lines:#?}");
+        let sorts = lines.iter().filter(|line| line.contains("Sort")).count();
+        assert!(sorts <= 1, "only the names are sorted: {lines:#?}");
+    }
 }

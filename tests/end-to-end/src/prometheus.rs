@@ -39,7 +39,7 @@ pub fn promtool(arguments: &[&str]) -> anyhow::Result<()> {
         .args(arguments)
         .current_dir(monitoring())
         .output()
-        .context("promtool cannot be run; deploy/install installs it")?;
+        .context("promtool cannot be run; deploy/install tests installs it")?;
     let words = [output.stdout, output.stderr].concat();
     ensure!(
         output.status.success(),

@@ -11,9 +11,9 @@ use shared::telemetry::described::{METRICS, Of};
 
 use super::{all_registered, quick, receipts};
 
-const LIMIT: Duration = Duration::from_secs(40);
+const LIMIT: Duration = Duration::from_mins(1);
 /// How long until every query has found something.
-const FOUND: Duration = Duration::from_secs(30);
+const FOUND: Duration = Duration::from_secs(50);
 
 /// The queries of the dashboards, as Grafana would send them.
 fn panels() -> BTreeMap<String, String> {
