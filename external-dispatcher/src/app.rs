@@ -29,7 +29,7 @@ use crate::consumer::{self, Reading};
 use crate::dispatch::Dispatcher;
 use crate::gate::{Gate, Keys};
 use crate::health::Health;
-use crate::renewal;
+use crate::{renewal, series};
 
 /// Runs a dispatcher until `stop`.
 ///
@@ -40,6 +40,7 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
     let pipeline = Pipeline::compile(Source::read(&configuration.pipeline)?)?;
     let (services, destinations) = configuration.targets();
     pipeline.check_targets(&services, &destinations)?;
+    series::begin(&pipeline, &destinations);
     let endpoints = Arc::new(Endpoints::new(&configuration, configuration.dispatcher.sent_at)?);
     let listener = TcpListener::bind(configuration.dispatcher.listen)
         .await

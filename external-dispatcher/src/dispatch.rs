@@ -16,6 +16,7 @@ use shared::store::load::Work;
 use shared::store::record::Send;
 use shared::store::step::{self, Standing, Step, StepBatch, Stepped, To};
 use shared::telemetry::TraceContext;
+use shared::telemetry::metrics::InWork;
 use sqlx::PgPool;
 use tokio::sync::{Mutex, OwnedSemaphorePermit};
 use tokio_util::sync::CancellationToken;
@@ -146,6 +147,7 @@ impl Dispatcher {
         turns: &Turns<'_>,
     ) {
         while let Some(stage) = pipeline.stages.get(work.position) {
+            let _in_work = InWork::at("dispatching", &stage.name);
             let span = attempt::span(&trace, &work, stage);
             let attempting = Attempt {
                 endpoints: &self.endpoints,

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+use metrics::Counter;
 use shared::destination::{Destination, Following, Settings};
 use shared::life::Heart;
 use shared::stage::Shut;
@@ -54,6 +55,8 @@ pub struct Gate {
     /// Receipts in flight, and calls in flight: one receipt makes several calls at once where a request has items.
     places: Places,
     calls: Places,
+    /// Turns that were given.
+    used: Counter,
 }
 
 impl Gate {
@@ -80,6 +83,7 @@ impl Gate {
             claims: std::sync::Mutex::new(LEAD.0),
             places: Places::new(share),
             calls: Places::new(share),
+            used: metrics::counter!("chekhov_slots_used_total", "destination" => destination.to_owned()),
             following,
         }
     }
@@ -177,6 +181,7 @@ impl Gate {
             // Looked at again after every wait: nobody waits for a destination that closed.
             let known = self.known().filter(|known| admits(known)).ok_or(Shut)?;
             if known.settings.limits.0.is_empty() {
+                self.used.increment(1);
                 return Ok(None);
             }
             self.slots.ask(&known, self.wanted.load(Ordering::Relaxed));
@@ -191,6 +196,7 @@ impl Gate {
             self.slots.paced().await;
             self.known().filter(|known| admits(known)).ok_or(Shut)?;
             if Instant::now() <= slot.until {
+                self.used.increment(1);
                 return Ok(Some(slot.until));
             }
             slots::missed();

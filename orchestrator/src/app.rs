@@ -1,5 +1,6 @@
 //! Puts the orchestrator together, and takes it apart again.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,9 +18,10 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::backlogs::Backlogs;
 use crate::intake::{self, Intake};
 use crate::internal::Runner;
-use crate::{deadlines, healer, internal, relay};
+use crate::{deadlines, healer, internal, relay, series};
 
 /// How long an orchestrator that stops goes on answering.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -30,9 +32,7 @@ const DRAIN: Duration = Duration::from_secs(2);
 /// When it cannot start, or a part of it ends by itself.
 pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyhow::Result<()> {
     let handle = metrics::install()?;
-    let pipeline = Pipeline::compile(Source::read(&configuration.pipeline)?)?;
-    let (services, destinations) = configuration.targets();
-    pipeline.check_targets(&services, &destinations)?;
+    let (pipeline, destinations) = read_pipeline(&configuration)?;
     let endpoints = Endpoints::new(&configuration, false)?;
     // Ports first: what cannot be served must not be started.
     let listener = listen("intake.listen", configuration.intake.listen).await?;
@@ -96,7 +96,7 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
         Arc::clone(&following),
         stop.clone(),
     ));
-    tokio::spawn(deadlines::run(pool.clone(), Arc::clone(&following), stop.clone()));
+    let backlogs = observe(&pool, &following, &versions, &stop);
     tokio::spawn(partitions(pool.clone(), stop.clone()));
     tokio::spawn(metrics::upkeep(handle.clone(), last.clone()));
 
@@ -114,6 +114,7 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
         tracker: tracker.clone(),
         due,
         following,
+        backlogs,
         destinations,
     };
     tokio::spawn(serve_metrics(metrics_listener, handle, last.clone()));
@@ -132,6 +133,28 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
     beating.await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// The pipeline, and the destinations that it may name. Its series begin.
+fn read_pipeline(configuration: &Configuration) -> anyhow::Result<(Pipeline, BTreeSet<String>)> {
+    let pipeline = Pipeline::compile(Source::read(&configuration.pipeline)?)?;
+    let (services, destinations) = configuration.targets();
+    pipeline.check_targets(&services, &destinations)?;
+    series::begin(&pipeline, &destinations);
+    Ok((pipeline, destinations))
+}
+
+/// Shows what waits and what is at risk, until `stop`.
+fn observe(
+    pool: &sqlx::PgPool,
+    following: &Arc<Following>,
+    versions: &Arc<Versions>,
+    stop: &CancellationToken,
+) -> Arc<Backlogs> {
+    tokio::spawn(deadlines::run(pool.clone(), Arc::clone(following), stop.clone()));
+    let backlogs = Arc::new(Backlogs::new(pool.clone(), Arc::clone(following), Arc::clone(versions)));
+    tokio::spawn(Arc::clone(&backlogs).run(stop.clone()));
+    backlogs
 }
 
 async fn serve_metrics(

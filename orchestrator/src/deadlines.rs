@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use shared::destination::{Destination, Following};
 use shared::store::deadlines;
+use shared::telemetry::metrics::shown;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +34,5 @@ pub async fn run(pool: PgPool, following: Arc<Following>, stop: CancellationToke
 }
 
 fn show(gauge: &'static str, of: &Destination, count: i64) {
-    #[expect(clippy::cast_precision_loss, reason = "at most ten thousand")]
-    metrics::gauge!(gauge, "destination" => of.name.clone()).set(count as f64);
+    metrics::gauge!(gauge, "destination" => of.name.clone()).set(shown(count));
 }

@@ -1,5 +1,6 @@
 //! Destinations as operators see and steer them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
@@ -11,13 +12,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use shared::destination::{self, Change, Destination, Mode, Settings};
 use shared::store::deadlines::{self, Deadlines};
-use shared::store::{StoreError, destinations, relay};
+use shared::store::tallies::Kind;
+use shared::store::{StoreError, destinations};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use super::auth::Caller;
 use super::problem::Fault;
 use super::{Intake, Problem};
+use crate::backlogs::Backlog;
 
 /// A destination as it stands.
 #[derive(Serialize, ToSchema)]
@@ -43,11 +46,57 @@ pub struct DestinationView {
     settings: Settings,
     /// Receipts that were handed off and not yet taken.
     queued: i64,
+    backlog: BacklogView,
     deadlines: Deadlines,
     /// Whether this orchestrator's configuration has it.
     configured: bool,
     /// Rises with every change.
     version: i64,
+}
+
+/// What waits for a destination: kept counts, of receipts at its stages and of those on their way there.
+#[derive(Serialize, ToSchema)]
+pub struct BacklogView {
+    /// For an orchestrator.
+    internal: i64,
+    /// For their turn: their first call to it.
+    turn: i64,
+    /// For a timer, after which they are called for again.
+    timer: i64,
+    /// For the end of their original.
+    original: i64,
+    /// For a person.
+    parked: i64,
+    /// Of these, those with a call whose outcome nobody knows.
+    unresolved: i64,
+    /// What could be handed off now and is not; timers are counted up to 10,000.
+    due: i64,
+    /// How long the longest has waited past the instant it was due or since it came to wait, in seconds, by kind.
+    #[schema(value_type = std::collections::BTreeMap<String, f64>)]
+    oldest_s: BTreeMap<&'static str, f64>,
+    /// Receipts taken for calls a second, over the last minute.
+    rate: f64,
+    /// How many seconds it takes to drain (what is queued, turns and timers), at the limits, or without any at `rate`; null: nobody can say.
+    drain_s: Option<f64>,
+}
+
+impl From<&Backlog> for BacklogView {
+    fn from(backlog: &Backlog) -> Self {
+        let of = |kind| backlog.kinds.get(&kind).copied().unwrap_or_default();
+        let oldest = backlog.waiting.oldest.iter();
+        Self {
+            internal: of(Kind::Internal),
+            turn: of(Kind::Turn),
+            timer: of(Kind::Timer),
+            original: of(Kind::Original),
+            parked: of(Kind::Parked),
+            unresolved: backlog.unresolved,
+            due: backlog.waiting.due + of(Kind::Turn),
+            oldest_s: oldest.map(|(kind, age)| (kind.name(), age.as_secs_f64())).collect(),
+            rate: backlog.rate,
+            drain_s: backlog.drain.map(|drain| drain.as_secs_f64()),
+        }
+    }
 }
 
 /// Every destination.
@@ -164,6 +213,7 @@ async fn read(intake: &Intake, name: &str) -> Result<Option<Destination>, StoreE
 async fn view(intake: &Intake, known: &Destination) -> Result<DestinationView, StoreError> {
     let closing = known.closing.as_ref();
     let deadlines = deadlines::count(&intake.pool, &[known]).await?.pop();
+    let backlog = intake.backlogs.of(known).await?;
     Ok(DestinationView {
         name: known.name.clone(),
         state: known.state(),
@@ -173,7 +223,8 @@ async fn view(intake: &Intake, known: &Destination) -> Result<DestinationView, S
         canaries_failed: closing.map_or(0, |_| known.probes),
         speed: known.speed(),
         settings: known.settings.clone(),
-        queued: relay::depth(&intake.pool, &known.name).await?,
+        queued: backlog.waiting.queued,
+        backlog: BacklogView::from(&backlog),
         deadlines: deadlines.unwrap_or_default(),
         configured: intake.destinations.contains(&known.name),
         version: known.version,

@@ -31,6 +31,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::backlogs::Backlogs;
 use crate::internal::Runner;
 use crate::relay::Broker;
 
@@ -67,6 +68,8 @@ pub struct Intake {
     pub due: Arc<Notify>,
     /// The destinations' states.
     pub following: Arc<Following>,
+    /// What waits for them.
+    pub backlogs: Arc<Backlogs>,
     /// Those of this process's configuration.
     pub destinations: BTreeSet<String>,
 }

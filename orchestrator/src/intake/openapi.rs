@@ -14,7 +14,7 @@ use super::{destinations, post, problem, read, resolve, steer};
     paths(post::receipt, read::by_id, read::by_key, steer::cancel, steer::release, resolve::resolve,
         destinations::all, destinations::one, destinations::change),
     components(schemas(post::Posted, problem::Problem, problem::Fault, read::ReceiptView, read::Page, read::CallView, read::PipelineView, resolve::Finding,
-        destinations::Destinations, destinations::DestinationView, Deadlines, destinations::Patch, destinations::Wanted)),
+        destinations::Destinations, destinations::DestinationView, destinations::BacklogView, Deadlines, destinations::Patch, destinations::Wanted)),
     modifiers(&Bearer)
 )]
 struct Document;

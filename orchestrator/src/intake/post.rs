@@ -236,6 +236,12 @@ async fn store(
             start,
         })
         .await?;
+    let result = match accepted {
+        Accepted::New => "new",
+        Accepted::Same(_) => "same",
+        Accepted::Other(_) => "other",
+    };
+    metrics::counter!("chekhov_receipts_accepted_total", "result" => result).increment(1);
     if accepted == Accepted::New {
         match slot {
             Some(slot) => run(

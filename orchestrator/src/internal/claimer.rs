@@ -8,6 +8,7 @@ use std::time::Duration;
 use shared::life::Holding;
 use shared::store::load::{self, Work};
 use shared::store::{StoreError, claim};
+use shared::telemetry::metrics::shown;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -87,8 +88,7 @@ async fn round(runner: &Arc<Runner>, count: &mut Instant) -> Result<usize, Store
         runner
             .overloaded
             .store(waiting >= runner.backlog_bound, Ordering::Relaxed);
-        #[expect(clippy::cast_precision_loss, reason = "a gauge of at most some ten thousand")]
-        metrics::gauge!("chekhov_internal_backlog").set(waiting as f64);
+        metrics::gauge!("chekhov_internal_backlog").set(shown(waiting));
     }
     Ok(found)
 }

@@ -15,6 +15,7 @@ use shared::store::load::Work;
 use shared::store::relay::Queued;
 use shared::store::step::{self, Step, StepBatch, Stepped, To};
 use shared::telemetry::TraceContext;
+use shared::telemetry::metrics::InWork;
 use sqlx::PgPool;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -170,6 +171,7 @@ impl Runner {
                 traceparent: work.traceparent.clone(),
                 tracestate: work.tracestate.clone(),
             };
+            let _in_work = InWork::at("running", &stage.name);
             let span = attempt::span(&context, &work, stage);
             let attempt = Attempt {
                 endpoints: &self.endpoints,

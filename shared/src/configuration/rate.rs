@@ -61,6 +61,13 @@ impl Limits {
         self.0.iter().map(|rate| rate.admits(time)).min()
     }
 
+    /// How many calls a second they admit in the long run; `None`: any number.
+    #[must_use]
+    pub fn per_second(&self) -> Option<f64> {
+        let rates = self.0.iter().map(|rate| f64::from(rate.calls) / rate.per.as_secs_f64());
+        rates.min_by(f64::total_cmp)
+    }
+
     /// The time from one call to the next in the long run.
     #[must_use]
     pub fn interval(&self) -> Duration {

@@ -8,7 +8,7 @@ use sqlx::PgPool;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Destination, Settings};
+use super::{Destination, Settings, State};
 use crate::configuration::Configuration;
 use crate::store::{StoreError, destinations};
 
@@ -20,6 +20,19 @@ pub const ROUND: Duration = Duration::from_secs(1);
 pub struct Following {
     pool: PgPool,
     known: watch::Sender<BTreeMap<String, Arc<Destination>>>,
+}
+
+/// Shows its state and its limit.
+fn measure(destination: &Destination) {
+    let name = &destination.name;
+    let is = |yes| if yes { 1.0 } else { 0.0 };
+    metrics::gauge!("chekhov_destination_open", "destination" => name.clone()).set(is(destination.admits()));
+    for state in State::ALL {
+        metrics::gauge!("chekhov_destination_state", "destination" => name.clone(), "state" => state.name())
+            .set(is(destination.state() == state));
+    }
+    metrics::gauge!("chekhov_destination_limit_calls_per_second", "destination" => name.clone())
+        .set(destination.settings.limits.per_second().unwrap_or(f64::INFINITY));
 }
 
 impl Following {
@@ -70,8 +83,7 @@ impl Following {
                     before.version == destination.version && before.dispatchers == destination.dispatchers
                 });
                 if before.is_none_or(|before| before.version <= destination.version) {
-                    let open = if destination.admits() { 1.0 } else { 0.0 };
-                    metrics::gauge!("chekhov_destination_open", "destination" => destination.name.clone()).set(open);
+                    measure(&destination);
                     changed |= !same;
                     known.insert(destination.name.clone(), Arc::new(destination));
                 }

@@ -41,6 +41,22 @@ pub enum State {
     Draining,
 }
 
+impl State {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Open, Self::Closed, Self::Paused, Self::Draining];
+
+    /// As the API and metrics name it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Closed => "closed",
+            Self::Paused => "paused",
+            Self::Draining => "draining",
+        }
+    }
+}
+
 /// That a destination is closed.
 #[derive(Debug, Clone)]
 pub struct Closing {

@@ -273,8 +273,11 @@ pub(super) fn complete(row: &mut Call, endpoint: &Endpoint, exchange: &Exchange,
         }
         _ => {}
     }
-    metrics::histogram!("chekhov_call_seconds", "endpoint" => endpoint.name.clone(), "outcome" => row.outcome)
-        .record(row.duration);
+    metrics::histogram!(
+        "http_client_request_duration_seconds", "server_address" => endpoint.name.clone(), "stage" => row.stage.clone(),
+        "outcome" => row.outcome, "http_response_status_code" => status.map(|status| status.to_string()).unwrap_or_default(),
+    )
+    .record(row.duration);
 }
 
 fn target(request: &Request) -> String {

@@ -68,6 +68,7 @@ impl<B: Batch> Group<B> {
     #[must_use]
     pub fn start(pool: PgPool) -> Self {
         let (entries, inbox) = mpsc::channel(4 * ROWS);
+        metrics::counter!("chekhov_commit_repeats_total", "statement" => B::NAME).increment(0);
         tokio::spawn(write::<B>(pool, inbox));
         Self { entries }
     }
@@ -124,7 +125,9 @@ async fn write<B: Batch>(pool: PgPool, mut inbox: mpsc::Receiver<Entry<B>>) {
         metrics::histogram!("chekhov_commit_rows", "statement" => B::NAME)
             .record(u32::try_from(distinct.len()).unwrap_or(u32::MAX));
         let (items, replies) = distinct.into_iter().unzip();
+        let begun = Instant::now();
         settle::<B>(&mut line, items, replies).await;
+        metrics::histogram!("chekhov_commit_seconds", "statement" => B::NAME).record(begun.elapsed());
     }
 }
 

@@ -6,9 +6,10 @@
 //!
 //! Modules follow the flow: [`accept`], [`claim`], [`step`], [`relay`], [`heal`], [`operate`], [`read`]; beside
 //! it stand the destinations' rows, [`destinations`], their [`tokens`], their [`limit_keys`], and the [`deadlines`] they are to
-//! meet.
+//! meet; what waits is counted in [`tallies`], and how old it is [`backlog`] says.
 
 pub mod accept;
+pub mod backlog;
 mod calls;
 pub mod claim;
 pub mod deadlines;
@@ -27,6 +28,7 @@ pub mod read;
 pub mod record;
 pub mod relay;
 pub mod step;
+pub mod tallies;
 pub mod tokens;
 
 pub use error::StoreError;

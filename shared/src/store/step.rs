@@ -69,6 +69,18 @@ pub enum To {
     Rejected,
 }
 
+impl To {
+    /// What nothing follows by itself, as metrics name it.
+    fn ended(&self) -> Option<&'static str> {
+        match self {
+            Self::Park => Some("parked"),
+            Self::Registered => Some("registered"),
+            Self::Rejected => Some("rejected"),
+            _ => None,
+        }
+    }
+}
+
 /// What a step came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stepped {
@@ -149,10 +161,23 @@ pub struct Step {
 /// When not even that could be stored.
 pub async fn commit(steps: &Group<StepBatch>, before: &Work, step: Step) -> Result<Stepped, StoreError> {
     let calls: Vec<Call> = step.calls.clone();
-    match steps.commit(step).await {
-        Err(error @ StoreError::Refused { .. }) => steps.commit(refused(before, calls, &error)).await,
-        other => other,
+    let (ended, stage) = (step.to.ended(), step.stage.clone());
+    let committed = match steps.commit(step).await {
+        Err(error @ StoreError::Refused { .. }) => {
+            let parked = steps.commit(refused(before, calls, &error)).await?;
+            return Ok(count(parked, To::Park.ended(), stage));
+        }
+        other => other?,
+    };
+    Ok(count(committed, ended, stage))
+}
+
+/// Counts what ended by a step that was taken.
+fn count(stepped: Stepped, ended: Option<&'static str>, stage: String) -> Stepped {
+    if let (Stepped::Moved, Some(end)) = (stepped, ended) {
+        metrics::counter!("chekhov_receipts_ended_total", "state" => end, "stage" => stage).increment(1);
     }
+    stepped
 }
 
 /// The step that is left when PostgreSQL refused what a stage came to: a person's turn, with the calls that were made.

@@ -1,6 +1,7 @@
 //! Logs, traces and metrics.
 
 pub mod context;
+pub mod described;
 pub mod metrics;
 
 pub use context::TraceContext;

@@ -38,7 +38,14 @@ const VIOLATIONS: &str = "
     select format('%s are counted as queued for %s, %s are', counted, destination, are) from (
         select destination, put - (select coalesce(sum(taken), 0) from horizon_taken t where t.destination = h.destination) as counted,
                (select count(*) from work w where w.state = 'queued' and w.destination = h.destination) as are
-        from horizons h) d where counted <> are";
+        from horizons h) d where counted <> are
+    union all
+    select format('%s are tallied as %s at %s for %s (unresolved: %s), %s are', coalesce(counted, 0), kind, position, destination, unresolved, coalesce(are, 0))
+        from (select destination, pipeline, position, kind, unresolved, sum(count) as counted from tallies group by 1, 2, 3, 4, 5 having sum(count) <> 0) c
+        full join (select destination, pipeline, position, kind, unresolved, count(*) as are
+                   from (select *, tallied(state, call_due_at, first_call_key, waits_for) as kind from work) w where kind is not null
+                   group by 1, 2, 3, 4, 5) w using (destination, pipeline, position, kind, unresolved)
+        where counted is distinct from are";
 
 /// Looks on in the background.
 #[derive(Debug)]

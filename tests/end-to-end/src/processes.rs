@@ -31,14 +31,27 @@ impl Process {
         environment: &[(String, String)],
         directory: &Path,
     ) -> anyhow::Result<Self> {
+        Self::start_program(&binary(program), name, arguments, environment, directory)
+    }
+
+    /// The same of any program.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_program(
+        program: &Path,
+        name: &str,
+        arguments: &[&OsStr],
+        environment: &[(String, String)],
+        directory: &Path,
+    ) -> anyhow::Result<Self> {
         let log = directory.join(format!("{name}.log"));
         let file = File::options()
             .create(true)
             .append(true)
             .open(&log)
             .with_context(|| log.display().to_string())?;
-        let program = binary(program);
-        let child = Command::new(&program)
+        let child = Command::new(program)
             .args(arguments)
             .envs(environment.iter().map(|(key, value)| (key, value)))
             .stdin(Stdio::null())

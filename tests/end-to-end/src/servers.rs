@@ -31,11 +31,20 @@ impl Urls {
     }
 }
 
+/// Where the metrics of the broker are that somebody else started: `host:port`.
+///
+/// # Panics
+/// Without `RABBITMQ_METRICS`, likewise.
+#[must_use]
+pub fn rabbitmq_metrics() -> String {
+    from_environment("RABBITMQ_METRICS")
+}
+
 /// Servers of a scenario's own; they end with it.
 #[derive(Debug)]
 pub struct Servers {
     directory: PathBuf,
-    ports: [u16; 4],
+    ports: [u16; 5],
 }
 
 impl Servers {
@@ -46,7 +55,7 @@ impl Servers {
     pub fn start() -> anyhow::Result<Self> {
         let directory = std::env::temp_dir().join(format!("chekhov-servers-{}", uuid::Uuid::new_v4().simple()));
         std::fs::create_dir_all(&directory)?;
-        let ports = [free_port()?, free_port()?, free_port()?, free_port()?];
+        let ports = [free_port()?, free_port()?, free_port()?, free_port()?, free_port()?];
         let servers = Self { directory, ports };
         servers.run(&["up"])?;
         Ok(servers)
@@ -74,7 +83,13 @@ impl Servers {
     /// When it fails: with its words.
     pub fn run(&self, arguments: &[&str]) -> anyhow::Result<String> {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/servers");
-        let keys = ["POSTGRES_PORT", "RABBITMQ_PORT", "RABBITMQ_DIST_PORT", "EPMD_PORT"];
+        let keys = [
+            "POSTGRES_PORT",
+            "RABBITMQ_PORT",
+            "RABBITMQ_DIST_PORT",
+            "EPMD_PORT",
+            "RABBITMQ_METRICS_PORT",
+        ];
         let output = Command::new(script)
             .args(arguments)
             .env("CHEKHOV_DATA", &self.directory)

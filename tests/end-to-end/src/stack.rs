@@ -312,12 +312,26 @@ impl Member {
         Ok(())
     }
 
+    /// Where its metrics are: `host:port`.
+    #[must_use]
+    pub fn metrics(&self) -> &str {
+        self.metrics.trim_start_matches("http://").trim_end_matches("/metrics")
+    }
+
+    /// Everything that it measures, as `/metrics` writes it.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn all_measured(&self) -> anyhow::Result<String> {
+        Ok(http::client().get(&self.metrics).send().await?.text().await?)
+    }
+
     /// The value of a metric, by its name and labels as `/metrics` writes them; `None`: it shows no such one.
     ///
     /// # Errors
     /// When there is no answer.
     pub async fn measured(&self, metric: &str) -> anyhow::Result<Option<f64>> {
-        let text = http::client().get(&self.metrics).send().await?.text().await?;
+        let text = self.all_measured().await?;
         let value = |line: &str| line.strip_prefix(metric)?.trim().parse().ok();
         Ok(text.lines().find_map(value))
     }

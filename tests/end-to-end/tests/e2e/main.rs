@@ -14,6 +14,7 @@ mod kills;
 mod limit_keys;
 mod limits;
 mod messages;
+mod monitoring;
 mod other_contract;
 mod outcomes;
 mod poison;
