@@ -8,6 +8,7 @@ mod healing;
 mod limit_keys;
 mod originals;
 mod records;
+mod search;
 mod tokens;
 mod transitions;
 mod unknown;
