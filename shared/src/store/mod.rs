@@ -14,6 +14,8 @@ pub mod claim;
 pub mod deadlines;
 pub mod destinations;
 pub mod error;
+pub mod export;
+pub mod failures;
 pub mod group;
 pub mod heal;
 pub mod instances;

@@ -10,6 +10,7 @@ mod source;
 mod standing;
 
 pub use cursor::Cursor;
+pub(super) use filter::first_id;
 pub use filter::{Filter, Outcome, State};
 
 use sqlx::PgPool;

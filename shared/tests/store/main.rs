@@ -7,6 +7,7 @@ mod group;
 mod healing;
 mod limit_keys;
 mod originals;
+mod reading;
 mod records;
 mod search;
 mod tokens;

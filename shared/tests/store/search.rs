@@ -12,13 +12,13 @@ use sqlx::{AssertSqlSafe, Row};
 use super::*;
 
 /// As `store::connect` has it, and one connection: what it prepared can be explained.
-async fn one_connection(connect: PgConnectOptions) -> PgPool {
+pub(super) async fn one_connection(connect: PgConnectOptions) -> PgPool {
     let connect = connect.options([("plan_cache_mode", "force_generic_plan"), ("enable_seqscan", "off")]);
     let pool = PgPoolOptions::new().max_connections(1).connect_with(connect).await;
     pool.expect("a connection")
 }
 
-async fn versions(pool: &PgPool) -> Versions {
+pub(super) async fn versions(pool: &PgPool) -> Versions {
     let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/pipeline/receipts.toml");
     let source = Source::read(shipped.as_ref()).expect("it is shipped");
     let pipeline = Pipeline::compile(source).expect("it is shipped");
@@ -29,7 +29,7 @@ async fn versions(pool: &PgPool) -> Versions {
 
 /// So many receipts of three merchants, the third with few, in every state, at several stages, for two destinations; one a
 /// second.
-async fn fill(pool: &PgPool, version: &str, count: i32) {
+pub(super) async fn fill(pool: &PgPool, version: &str, count: i32) {
     let sql = format!(
         "create temporary table given as
          select n, overlay(uuid_from(now() - interval '1 day' + n * interval '1 s')::text placing substr(md5(n::text)::uuid::text, 15) from 15 for 22)::uuid as id,
@@ -262,7 +262,7 @@ async fn a_window_is_bounded_and_says_where_the_next_begins(pool: PgPool) {
 }
 
 /// The plans of all statements that were prepared, by their text.
-async fn plans(pool: &PgPool) -> BTreeMap<String, String> {
+pub(super) async fn plans(pool: &PgPool) -> BTreeMap<String, String> {
     let sql = "select name, statement, cardinality(parameter_types) as parameters from pg_prepared_statements
                where statement ~ '(work|finished|receipts|receipt_keys)' and statement !~ '(pg_prepared|explain|insert|temporary)'";
     let mut plans = BTreeMap::new();

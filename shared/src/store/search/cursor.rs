@@ -39,7 +39,10 @@ impl Cursor {
     /// Reads the word; `None` if it is none.
     #[must_use]
     pub fn read(word: &str) -> Option<Self> {
-        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(word).ok()?).ok()
+        let cursor: Self = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(word).ok()?).ok()?;
+        // No external id has it, and PostgreSQL would not compare with it.
+        let is_text = !matches!(&cursor.key, Some(Key::Name(name)) if name.contains('\0'));
+        is_text.then_some(cursor)
     }
 
     /// The word.
@@ -68,7 +71,8 @@ mod tests {
             let cursor = Cursor { source: 2, key };
             assert_eq!(Cursor::read(&cursor.word()), Some(cursor));
         }
-        for wrong in ["", "x", "e30", &URL_SAFE_NO_PAD.encode(r#"{"s":-1,"k":null}"#)] {
+        let forged = [r#"{"s":-1,"k":null}"#, r#"{"s":0,"k":{"n":"\u0000"}}"#].map(|text| URL_SAFE_NO_PAD.encode(text));
+        for wrong in ["", "x", "e30", &forged[0], &forged[1]] {
             assert_eq!(Cursor::read(wrong), None, "{wrong}");
         }
     }

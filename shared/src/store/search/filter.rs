@@ -195,7 +195,7 @@ impl Filter {
 }
 
 /// The least id of a receipt accepted at `at`.
-fn first_id(at: OffsetDateTime) -> u128 {
+pub(in crate::store) fn first_id(at: OffsetDateTime) -> u128 {
     let ms = u64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap_or_default();
     u128::from(ms.min((1 << 48) - 1)) << 80
 }
@@ -277,11 +277,8 @@ mod tests {
         };
         let Ids(above, below) = filter("2026-11-25T12:00:00Z", "2026-11-25T12:00:01Z");
         let at = |ms: u64| {
-            Uuid::new_v7(uuid::Timestamp::from_unix(
-                uuid::NoContext,
-                ms / 1000,
-                (ms % 1000 * 1_000_000) as u32,
-            ))
+            let nanoseconds = u32::try_from(ms % 1000 * 1_000_000).unwrap();
+            Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, ms / 1000, nanoseconds))
         };
         let noon = 1_795_608_000_000;
         assert!(at(noon) > above && at(noon) < below && at(noon + 999) < below);

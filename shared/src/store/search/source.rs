@@ -67,7 +67,7 @@ impl Source {
         }
     }
 
-    /// Whether `key` is one of its entries'.
+    /// Whether `key` may be one of its entries'.
     pub fn has(self, key: &Key) -> bool {
         matches!(
             (self, key),
@@ -148,12 +148,12 @@ struct Dated {
     id: Uuid,
 }
 
-fn dated(rows: Vec<Dated>) -> Entries {
-    Ok(rows.into_iter().map(|row| (Key::At(row.at, row.id), row.id)).collect())
+fn dated(rows: Vec<Dated>) -> Vec<(Key, Uuid)> {
+    rows.into_iter().map(|row| (Key::At(row.at, row.id), row.id)).collect()
 }
 
-fn plain(ids: Vec<Uuid>) -> Entries {
-    Ok(ids.into_iter().map(|id| (Key::Id(id), id)).collect())
+fn plain(ids: Vec<Uuid>) -> Vec<(Key, Uuid)> {
+    ids.into_iter().map(|id| (Key::Id(id), id)).collect()
 }
 
 async fn of_merchant(pool: &PgPool, merchant: &str, after: &str, most: i64) -> Entries {
@@ -180,7 +180,7 @@ async fn parked(pool: &PgPool, at: OffsetDateTime, id: Uuid, most: i64) -> Entri
         id,
         most,
     );
-    dated(rows.fetch_all(pool).await?)
+    Ok(dated(rows.fetch_all(pool).await?))
 }
 
 async fn parked_for(pool: &PgPool, destination: &str, at: OffsetDateTime, id: Uuid, most: i64) -> Entries {
@@ -193,7 +193,7 @@ async fn parked_for(pool: &PgPool, destination: &str, at: OffsetDateTime, id: Uu
         id,
         most,
     );
-    dated(rows.fetch_all(pool).await?)
+    Ok(dated(rows.fetch_all(pool).await?))
 }
 
 /// The destinations that anything with a deadline is bound for: one look each.
@@ -238,7 +238,7 @@ async fn deadlines(
         id,
         most,
     );
-    dated(rows.fetch_all(pool).await?)
+    Ok(dated(rows.fetch_all(pool).await?))
 }
 
 async fn timers(pool: &PgPool, destination: &str, at: OffsetDateTime, id: Uuid, most: i64) -> Entries {
@@ -251,7 +251,7 @@ async fn timers(pool: &PgPool, destination: &str, at: OffsetDateTime, id: Uuid, 
         id,
         most,
     );
-    dated(rows.fetch_all(pool).await?)
+    Ok(dated(rows.fetch_all(pool).await?))
 }
 
 async fn urgent(pool: &PgPool, destination: &str, at: OffsetDateTime, id: Uuid, most: i64) -> Entries {
@@ -265,7 +265,7 @@ async fn urgent(pool: &PgPool, destination: &str, at: OffsetDateTime, id: Uuid, 
         id,
         most,
     );
-    dated(rows.fetch_all(pool).await?)
+    Ok(dated(rows.fetch_all(pool).await?))
 }
 
 async fn firsts(pool: &PgPool, destination: &str, above: Uuid, most: i64) -> Entries {
@@ -276,7 +276,7 @@ async fn firsts(pool: &PgPool, destination: &str, above: Uuid, most: i64) -> Ent
         above,
         most,
     );
-    plain(ids.fetch_all(pool).await?)
+    Ok(plain(ids.fetch_all(pool).await?))
 }
 
 async fn internal(pool: &PgPool, at: OffsetDateTime, id: Uuid, most: i64) -> Entries {
@@ -288,7 +288,7 @@ async fn internal(pool: &PgPool, at: OffsetDateTime, id: Uuid, most: i64) -> Ent
         id,
         most,
     );
-    dated(rows.fetch_all(pool).await?)
+    Ok(dated(rows.fetch_all(pool).await?))
 }
 
 async fn refunds(pool: &PgPool, original: Uuid, refund: Uuid, most: i64) -> Entries {
@@ -314,7 +314,7 @@ async fn open(pool: &PgPool, above: Uuid, below: Uuid, most: i64) -> Entries {
         below,
         most
     );
-    plain(ids.fetch_all(pool).await?)
+    Ok(plain(ids.fetch_all(pool).await?))
 }
 
 async fn unregistered(pool: &PgPool, at: OffsetDateTime, id: Uuid, most: i64) -> Entries {
@@ -326,7 +326,7 @@ async fn unregistered(pool: &PgPool, at: OffsetDateTime, id: Uuid, most: i64) ->
         id,
         most,
     );
-    dated(rows.fetch_all(pool).await?)
+    Ok(dated(rows.fetch_all(pool).await?))
 }
 
 async fn finished(pool: &PgPool, above: Uuid, below: Uuid, most: i64) -> Entries {
@@ -336,7 +336,7 @@ async fn finished(pool: &PgPool, above: Uuid, below: Uuid, most: i64) -> Entries
         below,
         most
     );
-    plain(ids.fetch_all(pool).await?)
+    Ok(plain(ids.fetch_all(pool).await?))
 }
 
 async fn all(pool: &PgPool, above: Uuid, below: Uuid, most: i64) -> Entries {
@@ -346,5 +346,5 @@ async fn all(pool: &PgPool, above: Uuid, below: Uuid, most: i64) -> Entries {
         below,
         most
     );
-    plain(ids.fetch_all(pool).await?)
+    Ok(plain(ids.fetch_all(pool).await?))
 }
