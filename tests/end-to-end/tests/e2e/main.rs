@@ -19,6 +19,7 @@ mod outcomes;
 mod poison;
 mod refunds;
 mod rolling;
+mod searching;
 mod spans;
 mod tracing;
 mod unknown_fate;
