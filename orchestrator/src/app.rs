@@ -116,6 +116,7 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
         following,
         backlogs,
         destinations,
+        trace_url: configuration.telemetry.trace_url.clone(),
     };
     tokio::spawn(serve_metrics(metrics_listener, handle, last.clone()));
     let serving = axum::serve(listener, intake::router(Arc::new(intake))).with_graceful_shutdown(drained(stop.clone()));

@@ -2,6 +2,8 @@
 
 pub mod auth;
 mod destinations;
+mod export;
+mod failures;
 mod health;
 mod openapi;
 mod post;
@@ -9,7 +11,9 @@ mod problem;
 mod read;
 mod reason;
 mod resolve;
+mod search;
 mod steer;
+mod wait;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -72,6 +76,8 @@ pub struct Intake {
     pub backlogs: Arc<Backlogs>,
     /// Those of this process's configuration.
     pub destinations: BTreeSet<String>,
+    /// Where a trace is looked at: a URL with `{trace_id}` in it.
+    pub trace_url: Option<String>,
 }
 
 impl Intake {
@@ -80,16 +86,23 @@ impl Intake {
         let known = self.following.get(destination);
         known.is_some_and(|known| known.settings.limit_key.is_some())
     }
+
+    /// Where this trace is looked at.
+    fn trace_url(&self, trace_id: &str) -> Option<String> {
+        Some(self.trace_url.as_ref()?.replace("{trace_id}", trace_id))
+    }
 }
 
 /// Every endpoint.
 pub fn router(intake: Arc<Intake>) -> Router {
     Router::new()
-        .route("/v1/receipts", on_post(post::receipt).get(read::by_key))
+        .route("/v1/receipts", on_post(post::receipt).get(search::receipts))
         .route("/v1/receipts/{id}", get(read::by_id))
         .route("/v1/receipts/{id}/cancel", on_post(steer::cancel))
         .route("/v1/receipts/{id}/release", on_post(steer::release))
         .route("/v1/receipts/{id}/resolve", on_post(resolve::resolve))
+        .route("/v1/export", get(export::export))
+        .route("/v1/failures", get(failures::failures))
         .route("/v1/destinations", get(destinations::all))
         .route(
             "/v1/destinations/{name}",

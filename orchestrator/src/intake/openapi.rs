@@ -6,14 +6,15 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
 use super::auth::Caller;
-use super::{destinations, post, problem, read, resolve, steer};
+use super::{destinations, export, failures, post, problem, read, resolve, search, steer, wait};
 
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Chekhov", description = "Registers receipts through an external API that cannot be trusted"),
-    paths(post::receipt, read::by_id, read::by_key, steer::cancel, steer::release, resolve::resolve,
+    paths(post::receipt, read::by_id, search::receipts, failures::failures, export::export, steer::cancel, steer::release, resolve::resolve,
         destinations::all, destinations::one, destinations::change),
-    components(schemas(post::Posted, problem::Problem, problem::Fault, read::ReceiptView, read::Page, read::CallView, read::PipelineView, resolve::Finding,
+    components(schemas(post::Posted, problem::Problem, problem::Fault, read::ReceiptView, read::Page, read::CallView, read::PipelineView,
+        search::Found, search::Summaries, search::Summary, wait::Wait, failures::Failures, export::Exported, resolve::Finding,
         destinations::Destinations, destinations::DestinationView, destinations::BacklogView, Deadlines, destinations::Patch, destinations::Wanted)),
     modifiers(&Bearer)
 )]

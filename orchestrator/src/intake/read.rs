@@ -4,19 +4,21 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use shared::pipeline::Pipeline;
 use shared::store::read;
 use shared::telemetry::TraceContext;
 use time::OffsetDateTime;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::auth::Caller;
 use super::reason::reason;
+use super::wait::{Causes, Original, Shut, Wait, wait};
 use super::{Intake, Problem};
 
 /// A receipt as it stands.
@@ -41,9 +43,17 @@ pub struct ReceiptView {
     #[serde(with = "time::serde::rfc3339::option")]
     finished_at: Option<OffsetDateTime>,
     trace_id: String,
+    /// Its trace in the tracing system, where the configuration says what that is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_url: Option<String>,
+    /// Why it waits, until when, and what would unblock it; null once it is final.
+    wait: Option<Wait>,
+    /// The answer that holds it: its last call, unless that was a success.
+    held_by: Option<CallView>,
     pipeline: PipelineView,
     #[schema(value_type = Object)]
     results: BTreeMap<String, Box<RawValue>>,
+    /// The latest thousand calls, oldest first.
     history: Vec<CallView>,
 }
 
@@ -55,7 +65,7 @@ pub struct PipelineView {
 }
 
 /// One call of a receipt's history.
-#[derive(Serialize, ToSchema)]
+#[derive(Clone, Serialize, ToSchema)]
 pub struct CallView {
     stage: String,
     request: String,
@@ -80,16 +90,6 @@ pub struct Page {
     next: Option<String>,
 }
 
-/// The key to look for.
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-pub struct Key {
-    /// Merchant id.
-    merchant: String,
-    /// The caller's id.
-    external_id: String,
-}
-
 /// What is shown of the content.
 #[derive(Deserialize)]
 struct Head {
@@ -112,38 +112,87 @@ pub async fn by_id(
     Ok(Json(view(&intake, &caller, id).await?.ok_or_else(Problem::not_found)?))
 }
 
-/// Finds a receipt by its business key.
-#[utoipa::path(get, path = "/v1/receipts", params(Key), responses(
-    (status = 200, body = Page), (status = 400, body = Problem), (status = 401, body = Problem),
-    (status = 503, description = "Without a database: see Retry-After", body = Problem),
-), security(("bearer" = [])))]
-pub async fn by_key(
-    State(intake): State<Arc<Intake>>,
-    caller: Caller,
-    key: Result<Query<Key>, QueryRejection>,
-) -> Result<Json<Page>, Problem> {
-    let Query(key) = key.map_err(|_| {
-        Problem::new(
-            StatusCode::BAD_REQUEST,
-            "merchant and external_id are needed, and nothing else",
-        )
-    })?;
-    let found = match read::id_of(&intake.pool, &key.merchant, &key.external_id).await? {
-        Some(id) => view(&intake, &caller, id).await?,
+/// The receipt of a business key, whole, on a page of its own.
+pub(super) async fn by_key(
+    intake: &Intake,
+    caller: &Caller,
+    merchant: &str,
+    external_id: &str,
+) -> Result<Page, Problem> {
+    let found = match read::id_of(&intake.pool, merchant, external_id).await? {
+        Some(id) => view(intake, caller, id).await?,
         None => None,
     };
-    Ok(Json(Page {
+    Ok(Page {
         receipts: found.into_iter().collect(),
         next: None,
-    }))
+    })
 }
 
-/// Why nothing goes to a destination now.
-fn shut(intake: &Intake, destination: &str) -> Option<String> {
-    if !intake.destinations.contains(destination) {
-        return Some(format!("{destination} is not in the configuration"));
+/// Where a receipt stands in its pipeline, while it is open.
+pub(super) struct Stand {
+    pipeline: Option<Arc<Pipeline>>,
+    /// The stage.
+    pub stage: Option<String>,
+    /// Where that stage calls, if it is a destination.
+    destination: Option<String>,
+    /// That destination, if it takes nothing.
+    shut: Option<Shut>,
+}
+
+impl Stand {
+    /// Why nothing goes to its destination now.
+    pub fn shut(&self) -> Option<String> {
+        self.shut.as_ref().map(|shut| shut.reason.clone())
     }
-    intake.following.get(destination)?.reason()
+}
+
+/// Finds out where a receipt stands.
+pub(super) async fn stand(intake: &Intake, receipt: &read::View) -> Stand {
+    let pipeline = intake.versions.get(&receipt.pipeline).await.ok();
+    let position = receipt.position.and_then(|position| usize::try_from(position).ok());
+    let stage = position.and_then(|position| pipeline.as_ref()?.stages.get(position));
+    let destination = stage.and_then(|stage| stage.destination()).map(str::to_owned);
+    let shut = destination.as_deref().and_then(|name| {
+        if intake.destinations.contains(name) {
+            let known = intake.following.get(name)?;
+            Shut::of(&known)
+        } else {
+            Some(Shut::unknown(name))
+        }
+    });
+    let stage = stage.map(|stage| stage.name.clone());
+    Stand {
+        pipeline,
+        stage,
+        destination,
+        shut,
+    }
+}
+
+/// What may hold a receipt: beside its destination, its limit key's turn or its original.
+async fn causes(intake: &Intake, receipt: &read::View, stand: &Stand) -> Result<Causes, Problem> {
+    let waits = receipt.state == "waiting";
+    let turn = match (&stand.destination, receipt.limit_key.as_deref()) {
+        (Some(destination), Some(key)) if waits && !key.is_empty() => {
+            read::turn(&intake.pool, destination, key).await?
+        }
+        _ => None,
+    };
+    let original = match receipt.waits_for {
+        Some(id) => read::several(&intake.pool, &[id]).await?.pop(),
+        None => None,
+    };
+    Ok(Causes {
+        destination: stand.destination.clone(),
+        shut: stand.shut.clone(),
+        turn,
+        original: original.map(|original| Original {
+            id: original.id,
+            external_id: original.external_id,
+            state: original.state,
+        }),
+    })
 }
 
 async fn view(intake: &Intake, caller: &Caller, id: Uuid) -> Result<Option<ReceiptView>, Problem> {
@@ -161,11 +210,11 @@ async fn view(intake: &Intake, caller: &Caller, id: Uuid) -> Result<Option<Recei
     }
     let history = read::history(&intake.pool, id).await?;
     let mut issued = HashMap::new();
-    let pipeline = intake.versions.get(&receipt.pipeline).await.ok();
-    let position = receipt.position.and_then(|position| usize::try_from(position).ok());
-    let stage = position.and_then(|position| pipeline.as_ref()?.stages.get(position).map(|stage| stage.name.clone()));
-    let external = position.and_then(|position| pipeline.as_ref()?.stages.get(position)?.destination());
-    let reason = reason(&receipt, external.and_then(|destination| shut(intake, destination)));
+    let history: Vec<CallView> = history.into_iter().map(|call| call_view(call, &mut issued)).collect();
+    let stand = stand(intake, &receipt).await;
+    let reason = reason(&receipt, stand.shut());
+    let causes = causes(intake, &receipt, &stand).await?;
+    let wait = wait(&receipt, causes, OffsetDateTime::now_utc());
     let trace = TraceContext {
         traceparent: receipt.traceparent,
         tracestate: None,
@@ -177,20 +226,23 @@ async fn view(intake: &Intake, caller: &Caller, id: Uuid) -> Result<Option<Recei
         kind: head.kind,
         total: head.total,
         state: receipt.state,
-        stage: stage.or(receipt.last_stage),
+        stage: stand.stage.or(receipt.last_stage),
         destination: receipt.destination.filter(|destination| !destination.is_empty()),
         reason,
         due_at: receipt.due_at,
         deadline: receipt.deadline,
         accepted_at: receipt.accepted_at,
         finished_at: receipt.finished_at,
+        trace_url: intake.trace_url(trace.trace_id()),
         trace_id: trace.trace_id().to_owned(),
+        wait,
+        held_by: history.last().filter(|call| call.outcome != "success").cloned(),
         pipeline: PipelineView {
-            name: pipeline.map(|pipeline| pipeline.name.clone()).unwrap_or_default(),
+            name: stand.pipeline.map(|pipeline| pipeline.name.clone()).unwrap_or_default(),
             version: receipt.pipeline,
         },
         results,
-        history: history.into_iter().map(|call| call_view(call, &mut issued)).collect(),
+        history,
     }))
 }
 

@@ -26,12 +26,12 @@ pub fn reason(view: &View, shut: Option<String>) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use uuid::Uuid;
 
     use super::*;
 
-    fn view(state: &str, reason: Option<&str>, due_at: Option<OffsetDateTime>) -> View {
+    pub fn view(state: &str, reason: Option<&str>, due_at: Option<OffsetDateTime>) -> View {
         View {
             id: Uuid::nil(),
             merchant: String::new(),
@@ -48,6 +48,10 @@ mod tests {
             reason: reason.map(str::to_owned),
             waits_for: None,
             due_at,
+            moved_at: None,
+            limit_key: None,
+            unresolved: false,
+            registered: false,
             finished_at: None,
         }
     }

@@ -141,8 +141,22 @@ pub struct Telemetry {
     pub format: LogFormat,
     /// OTLP over HTTP, such as `http://127.0.0.1:4318`. Absent: no traces are exported.
     pub endpoint: Option<String>,
+    /// Where a receipt's trace is looked at, `{trace_id}` in it: `http://127.0.0.1:16686/trace/{trace_id}`. Absent: no links.
+    pub trace_url: Option<String>,
     /// The filter of logs, as `tracing_subscriber::EnvFilter` reads it. Default `info`.
     pub filter: Option<String>,
+}
+
+impl Telemetry {
+    pub(super) fn check(&self) -> Vec<Mistake> {
+        let is_template =
+            |url: &String| (url.starts_with("http://") || url.starts_with("https://")) && url.contains("{trace_id}");
+        if self.trace_url.as_ref().is_none_or(is_template) {
+            Vec::new()
+        } else {
+            vec![("trace_url", "a URL such as \"http://127.0.0.1:16686/trace/{trace_id}\"")]
+        }
+    }
 }
 
 /// How logs are written.

@@ -48,6 +48,8 @@ fn every_mistake_is_named_with_its_key() {
         [heartbeat]
         every = "2 parsecs"
         dead_after = "1s"
+        [telemetry]
+        trace_url = "http://localhost/trace"
         [orchestrator]
         in_flight = 0
         [[intake.tokens]]
@@ -68,6 +70,7 @@ fn every_mistake_is_named_with_its_key() {
         "service.tax.url:",
         "service.tax.concurrency:",
         "heartbeat.every:",
+        "telemetry.trace_url:",
         "orchestrator.in_flight:",
         "intake.tokens:",
     ] {

@@ -4,7 +4,7 @@
 //! receipt now, and the transition is dropped; what was committed is published, acknowledged or called only
 //! afterwards. Instants are the database's `now()`, delays are passed as durations.
 //!
-//! Modules follow the flow: [`accept`], [`claim`], [`step`], [`relay`], [`heal`], [`operate`], [`read`]; beside
+//! Modules follow the flow: [`accept`], [`claim`], [`step`], [`relay`], [`heal`], [`operate`], [`read`], [`search`]; beside
 //! it stand the destinations' rows, [`destinations`], their [`tokens`], their [`limit_keys`], and the [`deadlines`] they are to
 //! meet; what waits is counted in [`tallies`], and how old it is [`backlog`] says.
 
@@ -15,6 +15,8 @@ pub mod claim;
 pub mod deadlines;
 pub mod destinations;
 pub mod error;
+pub mod export;
+pub mod failures;
 pub mod group;
 pub mod heal;
 pub mod instances;
@@ -27,6 +29,7 @@ pub mod pipelines;
 pub mod read;
 pub mod record;
 pub mod relay;
+pub mod search;
 pub mod step;
 pub mod tallies;
 pub mod tokens;

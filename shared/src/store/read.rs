@@ -39,6 +39,14 @@ pub struct View {
     pub waits_for: Option<Uuid>,
     /// Until when it waits.
     pub due_at: Option<OffsetDateTime>,
+    /// Since when it has stood as it stands, while it is open.
+    pub moved_at: Option<OffsetDateTime>,
+    /// Its key at its destination, '' without one.
+    pub limit_key: Option<String>,
+    /// Whether a call that registers was made for it, and nobody knows what came of it.
+    pub unresolved: bool,
+    /// Whether its destination said that it is registered.
+    pub registered: bool,
     /// When it ended.
     pub finished_at: Option<OffsetDateTime>,
 }
@@ -82,13 +90,41 @@ pub async fn receipt(pool: &PgPool, id: Uuid) -> Result<Option<View>, StoreError
                coalesce(w.state::text, f.state::text, 'waiting') as "state!", w.position as "position?", f.stage as last_stage,
                w.destination as "destination?",
                coalesce(w.reason, f.reason) as reason, w.waits_for as "waits_for?", coalesce(w.internal_due_at, w.call_due_at) as due_at,
-               f.finished_at as "finished_at?"
+               w.moved_at as "moved_at?", w.limit_key as "limit_key?", coalesce(w.unresolved, false) as "unresolved!",
+               coalesce(w.registered, false) as "registered!", f.finished_at as "finished_at?"
         from receipts r left join work w on w.id = r.id left join finished f on f.id = r.id
         where r.id = $1
         "#,
         id
     )
     .fetch_optional(pool)
+    .await?)
+}
+
+/// Reads the receipts of `ids`, in their order and without their contents. What retention took is left out.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn several(pool: &PgPool, ids: &[Uuid]) -> Result<Vec<View>, StoreError> {
+    Ok(sqlx::query_as!(
+        View,
+        r#"
+        select r.id as "id!", r.merchant as "merchant!", r.external_id as "external_id!", r.pipeline as "pipeline!", '' as "content!",
+               r.traceparent as "traceparent!", r.deadline, r.accepted_at as "accepted_at!",
+               coalesce(w.state::text, f.state::text, 'waiting') as "state!", w.position as "position?", f.stage as "last_stage?",
+               w.destination as "destination?",
+               coalesce(w.reason, f.reason) as reason, w.waits_for as "waits_for?", coalesce(w.internal_due_at, w.call_due_at) as due_at,
+               w.moved_at as "moved_at?", w.limit_key as "limit_key?", coalesce(w.unresolved, false) as "unresolved!",
+               coalesce(w.registered, false) as "registered!", f.finished_at as "finished_at?"
+        from unnest($1::uuid[]) with ordinality as given (id, place)
+        cross join lateral (select * from receipts where id = given.id limit 1) r
+        left join lateral (select * from work where id = given.id limit 1) w on true
+        left join lateral (select * from finished where id = given.id limit 1) f on true
+        order by given.place
+        "#,
+        ids
+    )
+    .fetch_all(pool)
     .await?)
 }
 
@@ -101,6 +137,20 @@ pub async fn id_of(pool: &PgPool, merchant: &str, external_id: &str) -> Result<O
         "select receipt from receipt_keys where merchant = $1 and external_id = $2",
         merchant,
         external_id
+    )
+    .fetch_optional(pool)
+    .await?)
+}
+
+/// When a limit key has its next turn to be handed off, if that is still to come.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn turn(pool: &PgPool, destination: &str, key: &str) -> Result<Option<OffsetDateTime>, StoreError> {
+    Ok(sqlx::query_scalar!(
+        "select handed_at from limit_keys where destination = $1 and key = $2 and handed_at > now()",
+        destination,
+        key
     )
     .fetch_optional(pool)
     .await?)
@@ -138,19 +188,21 @@ pub async fn results(pool: &PgPool, id: Uuid) -> Result<Vec<(String, String)>, S
     .collect())
 }
 
-/// Its calls, oldest first, at most a thousand.
+/// The latest thousand of its calls, oldest first.
 ///
 /// # Errors
 /// When the database does not answer.
 pub async fn history(pool: &PgPool, id: Uuid) -> Result<Vec<PastCall>, StoreError> {
-    Ok(sqlx::query_as!(
+    let mut latest = sqlx::query_as!(
         PastCall,
         r#"
         select stage, request, attempt, call_id, started_at, duration_ms, outcome, status, error, retry_after_s, registers
-        from calls where receipt = $1 and request <> '' order by started_at limit 1000
+        from calls where receipt = $1 and request <> '' order by started_at desc, stored_at desc limit 1000
         "#,
         id
     )
     .fetch_all(pool)
-    .await?)
+    .await?;
+    latest.reverse();
+    Ok(latest)
 }

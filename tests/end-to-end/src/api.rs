@@ -222,6 +222,27 @@ impl Api {
         self.send(self.client.get(http::url(&self.base, path)?)).await
     }
 
+    /// Makes any `GET` with a query, by the segments of its path.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn ask(&self, path: &[&str], query: &[(&str, &str)]) -> anyhow::Result<Answer> {
+        self.send(self.client.get(with_query(&self.base, path, query)?)).await
+    }
+
+    /// The same where the answer is text; with its status.
+    ///
+    /// # Errors
+    /// When there is no answer, or it breaks off.
+    pub async fn text(&self, path: &[&str], query: &[(&str, &str)]) -> anyhow::Result<(u16, String)> {
+        let request = self.client.get(with_query(&self.base, path, query)?);
+        let response = request
+            .header(AUTHORIZATION, format!("Bearer {}", self.token))
+            .send()
+            .await?;
+        Ok((response.status().as_u16(), response.text().await?))
+    }
+
     /// Whether the process says that it can work.
     pub async fn is_ready(&self) -> bool {
         self.call(&["readyz"]).await.is_ok_and(|answer| answer.status == 200)
@@ -244,4 +265,12 @@ impl Api {
             body,
         })
     }
+}
+
+fn with_query(base: &str, path: &[&str], query: &[(&str, &str)]) -> anyhow::Result<reqwest::Url> {
+    let mut url = http::url(base, path)?;
+    if !query.is_empty() {
+        url.query_pairs_mut().extend_pairs(query);
+    }
+    Ok(url)
 }

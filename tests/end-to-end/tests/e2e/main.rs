@@ -20,6 +20,7 @@ mod outcomes;
 mod poison;
 mod refunds;
 mod rolling;
+mod searching;
 mod spans;
 mod tracing;
 mod unknown_fate;
