@@ -50,7 +50,7 @@ const HISTORIES: [(&str, &str); 5] = [
     ),
     (
         "of what is registered",
-        "select id from finished where state = 'registered'",
+        "select id from finished where state = 'registered' and exists (select from calls where receipt = finished.id)",
     ),
     (
         "of 2,000 calls",
