@@ -20,6 +20,7 @@ mod poison;
 mod refunds;
 mod rolling;
 mod spans;
+mod tls;
 mod tracing;
 mod unknown_fate;
 mod unknown_outcomes;
