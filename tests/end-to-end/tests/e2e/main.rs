@@ -19,6 +19,7 @@ mod outcomes;
 mod poison;
 mod refunds;
 mod rolling;
+mod secrets;
 mod spans;
 mod tls;
 mod tracing;
