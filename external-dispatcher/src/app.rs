@@ -11,13 +11,14 @@ use axum::{Json, Router};
 use serde_json::json;
 use shared::configuration::{Configuration, Database};
 use shared::destination::Following;
-use shared::handoff;
+use shared::handoff::{self, Address};
 use shared::life::{self, Heart, Holdings};
 use shared::pipeline::{Pipeline, Source};
 use shared::stage::{Endpoints, LimitKeys, Versions};
 use shared::store::destinations::DISPATCHER;
 use shared::store::{self, group::Group, line::Line};
 use shared::telemetry::metrics;
+use shared::tls::listener::{self, Acceptor};
 use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio::sync::Mutex;
@@ -42,6 +43,8 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
     pipeline.check_targets(&services, &destinations)?;
     series::begin(&pipeline, &destinations);
     let endpoints = Arc::new(Endpoints::new(&configuration, configuration.dispatcher.sent_at)?);
+    let address = Address::read(&configuration.rabbitmq)?;
+    let acceptor = Acceptor::read("dispatcher", configuration.dispatcher.tls.as_ref())?;
     let listener = TcpListener::bind(configuration.dispatcher.listen)
         .await
         .with_context(|| format!("dispatcher.listen {}", configuration.dispatcher.listen))?;
@@ -110,7 +113,7 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
         readings.insert(queue.clone(), Arc::clone(&state));
         reading.push(tokio::spawn(consumer::run(
             dispatcher,
-            configuration.rabbitmq.url.clone(),
+            address.clone(),
             queue,
             state,
             stop.clone(),
@@ -120,7 +123,7 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
     let watched = Router::new()
         .route("/metrics", get(move || std::future::ready(handle.render())))
         .merge(health(pool, readings));
-    let serving = axum::serve(listener, watched).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let serving = listener::serve(listener, acceptor, watched, stop.clone().cancelled_owned());
     let work = async {
         serving.await?;
         for task in reading {

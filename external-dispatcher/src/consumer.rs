@@ -14,7 +14,7 @@ use lapin::options::{BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, Consumer};
 use shared::destination::Destination;
-use shared::handoff::{self, Handed, PATIENCE};
+use shared::handoff::{self, Address, Handed, PATIENCE};
 use shared::store::StoreError;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval, timeout};
@@ -52,7 +52,7 @@ impl Reading {
 /// Reads the queue of `dispatcher`'s destination until `stop`.
 pub async fn run(
     dispatcher: Arc<Dispatcher>,
-    url: shared::configuration::Secret,
+    address: Address,
     queue: String,
     reading: Arc<Reading>,
     stop: CancellationToken,
@@ -86,7 +86,7 @@ pub async fn run(
                 open.cancel();
             })
         };
-        let ended = session(&dispatcher, url.expose(), &queue, &reading, &open).await;
+        let ended = session(&dispatcher, &address, &queue, &reading, &open).await;
         shut.abort();
         let error = match ended {
             Ok(()) if stop.is_cancelled() => return,
@@ -123,12 +123,12 @@ async fn until(dispatcher: &Dispatcher, wanted: bool) {
 
 async fn session(
     dispatcher: &Arc<Dispatcher>,
-    url: &str,
+    address: &Address,
     queue: &str,
     reading: &Reading,
     stop: &CancellationToken,
 ) -> Result<(), lapin::Error> {
-    let connection = handoff::connect(url, "chekhov-external-dispatcher consume").await?;
+    let connection = address.connect("chekhov-external-dispatcher consume").await?;
     let (watching, channel, consumer) =
         match timeout(PATIENCE, consume(&connection, dispatcher.gate.prefetch(), queue)).await {
             Ok(consuming) => consuming?,

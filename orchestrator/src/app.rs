@@ -6,13 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use shared::configuration::Configuration;
+use shared::configuration::{Configuration, Database, Invalid};
 use shared::destination::Following;
+use shared::handoff::Address;
 use shared::life::{self, Heart, Holdings};
 use shared::pipeline::{Pipeline, Source};
 use shared::stage::{Endpoints, LimitKeys, Versions};
 use shared::store::{self, group::Group};
 use shared::telemetry::metrics::{self, PrometheusHandle};
+use shared::tls::listener::{self, Acceptor};
+use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -21,7 +24,8 @@ use tokio_util::task::TaskTracker;
 use crate::backlogs::Backlogs;
 use crate::intake::{self, Intake};
 use crate::internal::Runner;
-use crate::{deadlines, healer, internal, relay, series};
+use crate::relay::{self, Broker};
+use crate::{deadlines, healer, internal, series};
 
 /// How long an orchestrator that stops goes on answering.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -34,18 +38,12 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
     let handle = metrics::install()?;
     let (pipeline, destinations) = read_pipeline(&configuration)?;
     let endpoints = Endpoints::new(&configuration, false)?;
+    let files = files(&configuration)?;
     // Ports first: what cannot be served must not be started.
     let listener = listen("intake.listen", configuration.intake.listen).await?;
     let metrics_listener = listen("orchestrator.metrics", configuration.orchestrator.metrics).await?;
 
-    let pool = store::connect(
-        configuration.database.url.expose(),
-        configuration.database.connections,
-        "chekhov-orchestrator",
-    )?;
-    store::migrate(configuration.database.url.expose())
-        .await
-        .context("database.url")?;
+    let pool = database(&configuration.database).await?;
     let versions = Arc::new(Versions::start(pool.clone(), pipeline).await?);
     let heart = Heart::start(&configuration.database, "chekhov-orchestrator", configuration.heartbeat).await?;
     tracing::info!(instance = %heart.id(), pipeline = %versions.current().version, "started");
@@ -56,16 +54,11 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
     let beating = tokio::spawn(Arc::clone(&heart).beat(last.clone()));
     let due = Arc::new(Notify::new());
     let holdings = Holdings::default();
-    let every = configuration.heartbeat.dead_after;
-    tokio::spawn(
-        holdings
-            .clone()
-            .watch(pool.clone(), Arc::clone(&heart), every, stop.clone()),
-    );
     let following = Following::start(&pool, &configuration).await.context("database.url")?;
     let finished = CancellationToken::new();
     let (hand_off, relaying) = relay::start(
         &configuration,
+        files.address,
         pool.clone(),
         Arc::clone(&following),
         Arc::clone(&due),
@@ -88,16 +81,16 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
         stop.clone(),
     ));
     tokio::spawn(internal::claimer::run(Arc::clone(&runner), stop.clone()));
-    tokio::spawn(healer::run(
-        configuration.clone(),
-        pool.clone(),
-        Arc::clone(&heart),
-        Arc::clone(&broker),
-        Arc::clone(&following),
+    tokio::spawn(watch(
+        &configuration,
+        &pool,
+        &heart,
+        &broker,
+        &following,
+        holdings,
         stop.clone(),
     ));
     let backlogs = observe(&pool, &following, &versions, &stop);
-    tokio::spawn(partitions(pool.clone(), stop.clone()));
     tokio::spawn(metrics::upkeep(handle.clone(), last.clone()));
 
     let intake = Intake {
@@ -118,8 +111,18 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
         destinations,
         trace_url: configuration.telemetry.trace_url.clone(),
     };
-    tokio::spawn(serve_metrics(metrics_listener, handle, last.clone()));
-    let serving = axum::serve(listener, intake::router(Arc::new(intake))).with_graceful_shutdown(drained(stop.clone()));
+    tokio::spawn(serve_metrics(
+        metrics_listener,
+        files.metrics_acceptor,
+        handle,
+        last.clone(),
+    ));
+    let serving = listener::serve(
+        listener,
+        files.acceptor,
+        intake::router(Arc::new(intake)),
+        drained(stop.clone()),
+    );
     let work = async {
         serving.await?;
         tracker.close();
@@ -147,27 +150,82 @@ fn read_pipeline(configuration: &Configuration) -> anyhow::Result<(Pipeline, BTr
 
 /// Shows what waits and what is at risk, until `stop`.
 fn observe(
-    pool: &sqlx::PgPool,
+    pool: &PgPool,
     following: &Arc<Following>,
     versions: &Arc<Versions>,
     stop: &CancellationToken,
 ) -> Arc<Backlogs> {
-    tokio::spawn(deadlines::run(pool.clone(), Arc::clone(following), stop.clone()));
     let backlogs = Arc::new(Backlogs::new(pool.clone(), Arc::clone(following), Arc::clone(versions)));
     tokio::spawn(Arc::clone(&backlogs).run(stop.clone()));
     backlogs
 }
 
+/// The database, its schema up to date.
+async fn database(configuration: &Database) -> anyhow::Result<PgPool> {
+    let url = configuration.url.expose();
+    let pool = store::connect(url, configuration.connections, "chekhov-orchestrator")?;
+    store::migrate(url).await.context("database.url")?;
+    Ok(pool)
+}
+
+/// All that looks after what nobody has in hand, until `stop`.
+fn watch(
+    configuration: &Configuration,
+    pool: &PgPool,
+    heart: &Arc<Heart>,
+    broker: &Arc<Broker>,
+    following: &Arc<Following>,
+    holdings: Holdings,
+    stop: CancellationToken,
+) -> impl Future<Output = ()> + Send + use<> {
+    let (pool, every) = (pool.clone(), configuration.heartbeat.dead_after);
+    let (heart, broker, following) = (Arc::clone(heart), Arc::clone(broker), Arc::clone(following));
+    let configuration = configuration.clone();
+    async move {
+        tokio::join!(
+            holdings.watch(pool.clone(), Arc::clone(&heart), every, stop.clone()),
+            healer::run(
+                configuration,
+                pool.clone(),
+                heart,
+                broker,
+                Arc::clone(&following),
+                stop.clone()
+            ),
+            deadlines::run(pool.clone(), following, stop.clone()),
+            partitions(pool, stop),
+        );
+    }
+}
+
+/// What TLS needs of files: of the broker, of both listeners.
+pub struct Files {
+    address: Address,
+    acceptor: Option<Acceptor>,
+    metrics_acceptor: Option<Acceptor>,
+}
+
+/// Reads the files that TLS needs.
+///
+/// # Errors
+/// Those that cannot be used, each with its key.
+pub fn files(configuration: &Configuration) -> Result<Files, Invalid> {
+    Ok(Files {
+        address: Address::read(&configuration.rabbitmq)?,
+        acceptor: Acceptor::read("intake", configuration.intake.tls.as_ref())?,
+        metrics_acceptor: Acceptor::read("orchestrator", configuration.orchestrator.tls.as_ref())?,
+    })
+}
+
 async fn serve_metrics(
     listener: TcpListener,
+    acceptor: Option<Acceptor>,
     handle: PrometheusHandle,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     let render = move || std::future::ready(handle.render());
     let router = axum::Router::new().route("/metrics", axum::routing::get(render));
-    axum::serve(listener, router)
-        .with_graceful_shutdown(stop.cancelled_owned())
-        .await
+    listener::serve(listener, acceptor, router, stop.cancelled_owned()).await
 }
 
 /// Some time after `stop`: until then posts are refused with 503, so that nobody's connection is closed under a request, and

@@ -63,6 +63,7 @@ fn check(configuration: &Path, pipeline: &Path, receipt: Option<&Path>) -> anyho
         pipeline.check_targets(&services, &destinations)?;
         // Keys and certificates are read too.
         Endpoints::new(&configuration, false)?;
+        orchestrator::app::files(&configuration)?;
     }
     let receipt = match receipt {
         Some(path) => {

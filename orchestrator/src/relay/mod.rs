@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use shared::configuration::{self, Configuration};
 use shared::destination::{Destination, Following, State};
-use shared::handoff;
+use shared::handoff::{self, Address};
 use shared::store::relay::Bounds;
 use shared::store::{StoreError, destinations, relay};
 use sqlx::PgPool;
@@ -42,6 +42,7 @@ const INBOX: usize = 1024;
 /// Relays for every destination until `stop`, publishes until `finished`; answers also how owners hand off themselves.
 pub fn start(
     configuration: &Configuration,
+    address: Address,
     pool: PgPool,
     following: Arc<Following>,
     due: Arc<Notify>,
@@ -57,7 +58,6 @@ pub fn start(
     let queues = configuration.destination.iter().map(queue).collect();
     let (publications, inbox) = mpsc::channel(INBOX);
     let broker = Arc::new(Broker::default());
-    let url = configuration.rabbitmq.url.clone();
     let hand_off = HandOff::new(
         Arc::clone(&broker),
         publications.clone(),
@@ -65,7 +65,7 @@ pub fn start(
         stop.clone(),
     );
     let destinations = configuration.destination.keys().cloned().collect();
-    let publishing = publisher::run(url, queues, inbox, Arc::clone(&broker), finished);
+    let publishing = publisher::run(address, queues, inbox, Arc::clone(&broker), finished);
     let running = async move {
         tokio::join!(
             publishing,

@@ -13,8 +13,7 @@ use futures_util::stream::FuturesUnordered;
 use lapin::message::BasicReturnMessage;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{Channel, Confirmation, Event};
-use shared::configuration::Secret;
-use shared::handoff::{self, Handed, PATIENCE};
+use shared::handoff::{self, Address, Handed, PATIENCE};
 use shared::store::relay::Queued;
 use shared::telemetry::TraceContext;
 use tokio::sync::mpsc;
@@ -95,7 +94,7 @@ impl Broker {
 
 /// Publishes until the inbox closes; on `stop` what is left is left to the healer.
 pub async fn run(
-    url: Secret,
+    address: Address,
     queues: Vec<Queue>,
     mut inbox: mpsc::Receiver<Publication>,
     broker: Arc<Broker>,
@@ -104,7 +103,7 @@ pub async fn run(
     let mut unconfirmed: VecDeque<Publication> = VecDeque::new();
     let mut pause = Duration::from_millis(100);
     loop {
-        let error = match session(&url, &queues, &mut inbox, &mut unconfirmed, &broker, &stop).await {
+        let error = match session(&address, &queues, &mut inbox, &mut unconfirmed, &broker, &stop).await {
             Ok(()) => return,
             Err(error) => error,
         };
@@ -121,14 +120,14 @@ pub async fn run(
 }
 
 async fn session(
-    url: &Secret,
+    address: &Address,
     queues: &[Queue],
     inbox: &mut mpsc::Receiver<Publication>,
     unconfirmed: &mut VecDeque<Publication>,
     broker: &Broker,
     stop: &CancellationToken,
 ) -> Result<(), lapin::Error> {
-    let connection = handoff::connect(url.expose(), "chekhov-orchestrator publish").await?;
+    let connection = address.connect("chekhov-orchestrator publish").await?;
     let mut events = Box::pin(connection.events_listener());
     let channel = connection.create_channel().await?;
     channel.confirm_select(ConfirmSelectOptions::default()).await?;

@@ -1,4 +1,4 @@
-//! How a destination knows us: signed bytes, a certificate of ours.
+//! How others know us: signed bytes, certificates of ours; and whom we trust.
 
 use std::path::{Path, PathBuf};
 
@@ -25,6 +25,48 @@ pub struct Tls {
     pub key_file: PathBuf,
     /// PEM file of authorities that are trusted besides the system's.
     pub ca_file: Option<PathBuf>,
+}
+
+/// `[rabbitmq.tls]`, for an `amqps` URL.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BrokerTls {
+    /// PEM file of authorities that are trusted besides the system's; relative to the configuration's file.
+    pub ca_file: Option<PathBuf>,
+    /// PEM file of our certificate, where the broker wants one.
+    pub certificate_file: Option<PathBuf>,
+    /// PEM file of its private key.
+    pub key_file: Option<PathBuf>,
+}
+
+/// `[intake.tls]`, `[orchestrator.tls]`, `[dispatcher.tls]`: a listener behind TLS.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListenerTls {
+    /// PEM file of its certificate and those between it and its authority; relative to the configuration's file.
+    pub certificate_file: PathBuf,
+    /// PEM file of its private key.
+    pub key_file: PathBuf,
+    /// PEM file of the authorities of clients; where it is set nobody gets in without a certificate of theirs.
+    pub client_ca_file: Option<PathBuf>,
+}
+
+impl BrokerTls {
+    pub(super) fn resolve(&mut self, base: &Path) {
+        let files = [&mut self.ca_file, &mut self.certificate_file, &mut self.key_file];
+        for file in files.into_iter().flatten() {
+            *file = base.join(&*file);
+        }
+    }
+}
+
+impl ListenerTls {
+    pub(super) fn resolve(&mut self, base: &Path) {
+        let files = [&mut self.certificate_file, &mut self.key_file];
+        for file in files.into_iter().chain(&mut self.client_ca_file) {
+            *file = base.join(&*file);
+        }
+    }
 }
 
 impl Signature {

@@ -16,7 +16,7 @@ mod token;
 pub use duration::duration;
 pub(crate) use endpoints::quarter_of_an_hour;
 pub use endpoints::{Destination, Service};
-pub use identity::{Signature, Tls};
+pub use identity::{BrokerTls, ListenerTls, Signature, Tls};
 pub use rate::{Limits, Rate};
 pub use secret::{Secret, SecretKey};
 pub use sections::{
@@ -94,10 +94,10 @@ impl Configuration {
         let mut reader = Reader::new(source);
         let pipeline = reader.text("pipeline");
         let database = reader.section("database", Database::check);
-        let rabbitmq = reader.section("rabbitmq", |_: &RabbitMq| Vec::new());
-        let intake = reader.section("intake", Intake::check);
-        let orchestrator = reader.section("orchestrator", Orchestrator::check);
-        let dispatcher = reader.section("dispatcher", |_: &Dispatcher| Vec::new());
+        let mut rabbitmq = reader.section("rabbitmq", RabbitMq::check);
+        let mut intake = reader.section("intake", Intake::check);
+        let mut orchestrator = reader.section("orchestrator", Orchestrator::check);
+        let mut dispatcher = reader.section("dispatcher", |_: &Dispatcher| Vec::new());
         let telemetry = reader.section("telemetry", Telemetry::check);
         let heartbeat = reader.section("heartbeat", Heartbeat::check);
         let service = reader.sections("service", Service::check);
@@ -114,6 +114,15 @@ impl Configuration {
         }
         for destination in destination.values_mut() {
             destination.resolve(base);
+        }
+        let listeners = [
+            intake.as_mut().and_then(|intake| intake.tls.as_mut()),
+            orchestrator.as_mut().and_then(|orchestrator| orchestrator.tls.as_mut()),
+            dispatcher.as_mut().and_then(|dispatcher| dispatcher.tls.as_mut()),
+        ];
+        listeners.into_iter().flatten().for_each(|tls| tls.resolve(base));
+        if let Some(tls) = rabbitmq.as_mut().and_then(|rabbitmq| rabbitmq.tls.as_mut()) {
+            tls.resolve(base);
         }
         reader.finish()?;
         // Whatever is missing has been reported by then.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::read::Mistake;
-use super::{Secret, SecretKey, duration};
+use super::{BrokerTls, ListenerTls, Secret, SecretKey, duration};
 
 /// `[database]`
 #[derive(Debug, Clone, Deserialize)]
@@ -38,6 +38,23 @@ pub struct RabbitMq {
     /// Queues are named `<prefix>.<destination>`. Default `chekhov`.
     #[serde(default = "prefix")]
     pub prefix: String,
+    /// `[rabbitmq.tls]`
+    pub tls: Option<BrokerTls>,
+}
+
+impl RabbitMq {
+    pub(super) fn check(&self) -> Vec<Mistake> {
+        let mut mistakes = Vec::new();
+        if let Some(tls) = &self.tls {
+            if !self.url.expose().starts_with("amqps://") {
+                mistakes.push(("tls", "needs a URL that begins with amqps://"));
+            }
+            if tls.certificate_file.is_some() != tls.key_file.is_some() {
+                mistakes.push(("tls", "certificate_file and key_file go together"));
+            }
+        }
+        mistakes
+    }
 }
 
 /// `[intake]`
@@ -56,6 +73,8 @@ pub struct Intake {
     /// Whether a receipt's trace continues the caller's. Default true.
     #[serde(default = "yes")]
     pub continue_trace: bool,
+    /// `[intake.tls]`
+    pub tls: Option<ListenerTls>,
 }
 
 impl Intake {
@@ -108,6 +127,8 @@ pub struct Orchestrator {
     /// Receipts in internal stages at once. Default 256.
     #[serde(default = "in_flight")]
     pub in_flight: usize,
+    /// `[orchestrator.tls]`: of its metrics.
+    pub tls: Option<ListenerTls>,
 }
 
 impl Orchestrator {
@@ -130,6 +151,8 @@ pub struct Dispatcher {
     /// Adds `Chekhov-Sent-At` (Unix milliseconds) to every call. Default false.
     #[serde(default)]
     pub sent_at: bool,
+    /// `[dispatcher.tls]`
+    pub tls: Option<ListenerTls>,
 }
 
 /// `[telemetry]`

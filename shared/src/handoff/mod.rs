@@ -1,14 +1,16 @@
 //! The hand-off: one quorum queue a destination, messages that carry ids, epochs and trace contexts.
 
+mod address;
 pub mod message;
 
+pub use address::Address;
 pub use message::{Handed, Unreadable, decode, encode};
 
 use std::time::Duration;
 
+use lapin::Channel;
 use lapin::options::QueueDeclareOptions;
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{Channel, Connection, ConnectionProperties};
 
 /// How long the broker may take to answer before the connection is given up and made anew: a blocked connection
 /// answers nothing for as long as it is blocked.
@@ -18,18 +20,6 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 #[must_use]
 pub fn queue(prefix: &str, destination: &str) -> String {
     format!("{prefix}.{destination}")
-}
-
-/// Connects without recovery by the library: whoever holds the connection makes it anew, with everything on it.
-///
-/// # Errors
-/// When the broker does not answer in [`PATIENCE`] or refuses.
-pub async fn connect(url: &str, name: &str) -> Result<Connection, lapin::Error> {
-    let properties = ConnectionProperties::default().with_connection_name(name.to_owned().into());
-    match tokio::time::timeout(PATIENCE, Connection::connect(url, properties)).await {
-        Ok(connected) => connected,
-        Err(_) => Err(timed_out()),
-    }
 }
 
 /// The error of a broker that did not answer.

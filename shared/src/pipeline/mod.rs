@@ -19,6 +19,7 @@ pub mod request;
 pub mod source;
 pub mod subject;
 mod template;
+mod told;
 pub mod unknown;
 mod view;
 

@@ -11,6 +11,7 @@ use super::filter::{Filter, is_json, read};
 use super::outcome::{default_verdict, retry_after};
 use super::subject::Variables;
 use super::template::{SEGMENT, Template, scalar};
+use super::told::told;
 use super::view::{Answer, View};
 use super::{Backoff, Effect, Exchange, RenderError, Subject, Unknown, Verdict};
 
@@ -211,7 +212,7 @@ impl Request {
             Some(Reason::Text(reason)) => reason.clone(),
             Some(Reason::Filter(filter)) => view.one(filter).ok().and_then(|value| scalar(&value)).map_or_else(
                 || format!("{target} answered {status}"),
-                |reason| reason.chars().take(REASON).collect(),
+                |reason| told(&reason).chars().take(REASON).collect(),
             ),
             None => format!("{target} answered {status}"),
         };

@@ -14,10 +14,10 @@ use uuid::Uuid;
 use super::credentials::{Credentials, Token};
 use super::exchange::{Base, Client};
 use super::signature::{Signer, Unsigned};
-use super::tls;
 use crate::configuration::{Configuration, Destination, Invalid, Secret, SecretKey, Service};
 use crate::pipeline::{Exchange, Rendered, To, Verdict};
 use crate::telemetry::TraceContext;
+use crate::tls::client;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -126,7 +126,7 @@ impl Endpoints {
     pub fn new(configuration: &Configuration, sent_at: bool) -> Result<Self, Invalid> {
         // The provider may have been installed by another part of the process already.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = tls::plain()
+        let client = client::plain()
             .map(Client::new)
             .map_err(|error| Invalid(vec![format!("TLS cannot be used: {error}")]))?;
         let mut mistakes = Vec::new();
@@ -249,7 +249,7 @@ impl Endpoint {
             None => Ok(None),
         };
         let client = match &api.tls {
-            Some(tls) => tls::with_certificate(&format!("{place}.tls"), tls).map(Client::new),
+            Some(tls) => client::with_certificate(&format!("{place}.tls"), tls).map(Client::new),
             None => Ok(client.clone()),
         };
         let credentials = match (&api.token, key) {

@@ -9,13 +9,11 @@ mod exchange;
 mod limit_keys;
 pub mod lookup;
 pub mod next;
-mod pem;
 mod registering;
 mod repeats;
 pub mod sends;
 mod signature;
 mod skip;
-mod tls;
 pub mod versions;
 
 pub use attempt::{Abandoned, Attempt, Ended};

@@ -12,9 +12,9 @@ use ring::rand::SystemRandom;
 use ring::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
 use rustls::pki_types::PrivateKeyDer;
 
-use super::pem;
 use crate::configuration::Signature;
 use crate::pipeline::Rendered;
+use crate::tls::pem;
 
 /// Signs the bodies of one destination's requests.
 pub(super) struct Signer {

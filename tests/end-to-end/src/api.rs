@@ -1,5 +1,6 @@
 //! The intake, as a client sees it.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -121,10 +122,15 @@ impl Api {
     /// The API at `base`, such as `http://127.0.0.1:8080`.
     #[must_use]
     pub fn new(base: impl Into<String>, token: impl Into<String>) -> Self {
+        Self::trusting(None, base, token)
+    }
+
+    /// The same, behind TLS by a certificate of the authority of a PEM file.
+    pub(crate) fn trusting(authority: Option<&Path>, base: impl Into<String>, token: impl Into<String>) -> Self {
         Self {
             base: base.into(),
             token: token.into(),
-            client: http::client(),
+            client: http::trusting(authority),
         }
     }
 

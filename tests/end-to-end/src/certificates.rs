@@ -38,6 +38,12 @@ impl Certificates {
         Ok(made)
     }
 
+    /// Where they are.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.0
+    }
+
     /// The path of one of them.
     #[must_use]
     pub fn path(&self, name: &str) -> String {

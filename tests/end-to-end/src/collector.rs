@@ -65,6 +65,12 @@ impl Collector {
         &self.endpoint
     }
 
+    /// Every span.
+    #[must_use]
+    pub fn spans(&self) -> Vec<Span> {
+        self.spans.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// The spans of one trace, in the order of arrival.
     #[must_use]
     pub fn trace(&self, trace_id: &str) -> Vec<Span> {

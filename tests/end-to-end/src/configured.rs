@@ -27,7 +27,7 @@ pub(crate) fn write_configuration(root: &Path, directory: &Path) -> anyhow::Resu
         let hash = hex::encode(Sha256::digest(secret));
         writeln!(
             text,
-            "\n[[intake.tokens]]\nname = \"{secret}\"\nrole = \"{role}\"\nsha256 = \"{hash}\"{merchants}"
+            "\n[[intake.tokens]]\nname = \"the {role}\"\nrole = \"{role}\"\nsha256 = \"{hash}\"{merchants}"
         )?;
     }
     std::fs::write(directory.join("chekhov.toml"), text)?;

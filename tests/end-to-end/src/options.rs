@@ -22,6 +22,8 @@ pub struct Options {
     pub pipeline: Option<PathBuf>,
     /// More arguments of the simulator.
     pub simulator: Vec<String>,
+    /// PEM file of the authority of its listeners, where the configuration puts them behind TLS.
+    pub authority: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -34,6 +36,7 @@ impl Default for Options {
             proxy: None,
             pipeline: None,
             simulator: Vec::new(),
+            authority: None,
         }
     }
 }

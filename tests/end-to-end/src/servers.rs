@@ -1,7 +1,7 @@
 //! PostgreSQL and RabbitMQ: those that somebody else started, whose addresses come by the environment, and private ones that
 //! a scenario may stop and start.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, ensure};
@@ -45,6 +45,7 @@ pub fn rabbitmq_metrics() -> String {
 pub struct Servers {
     directory: PathBuf,
     ports: [u16; 5],
+    tls: Option<PathBuf>,
 }
 
 impl Servers {
@@ -53,10 +54,22 @@ impl Servers {
     /// # Errors
     /// When they do not start.
     pub fn start() -> anyhow::Result<Self> {
+        Self::start_with(None)
+    }
+
+    /// Starts both behind TLS, by `server.pem`, `server.key` and `ca.pem` of a directory; the broker wants a client's certificate.
+    ///
+    /// # Errors
+    /// When they do not start.
+    pub fn start_behind_tls(certificates: &Path) -> anyhow::Result<Self> {
+        Self::start_with(Some(certificates.to_owned()))
+    }
+
+    fn start_with(tls: Option<PathBuf>) -> anyhow::Result<Self> {
         let directory = std::env::temp_dir().join(format!("chekhov-servers-{}", uuid::Uuid::new_v4().simple()));
         std::fs::create_dir_all(&directory)?;
         let ports = [free_port()?, free_port()?, free_port()?, free_port()?, free_port()?];
-        let servers = Self { directory, ports };
+        let servers = Self { directory, ports, tls };
         servers.run(&["up"])?;
         Ok(servers)
     }
@@ -93,6 +106,7 @@ impl Servers {
         let output = Command::new(script)
             .args(arguments)
             .env("CHEKHOV_DATA", &self.directory)
+            .envs(self.tls.iter().map(|directory| ("CHEKHOV_TLS", directory)))
             .envs(
                 keys.iter()
                     .zip(self.ports)

@@ -31,6 +31,7 @@ pub struct Member {
     program: &'static str,
     name: String,
     environment: Vec<(String, String)>,
+    authority: Option<PathBuf>,
 }
 
 /// A whole Chekhov. Processes end before the database goes: fields are dropped in this order.
@@ -52,6 +53,7 @@ pub struct Stack {
     pub simulator: Process,
     directory: PathBuf,
     environment: Vec<(String, String)>,
+    authority: Option<PathBuf>,
 }
 
 impl Stack {
@@ -107,6 +109,7 @@ impl Stack {
             simulator,
             directory,
             environment,
+            authority: options.authority.clone(),
         };
         for _ in 0..options.orchestrators {
             stack.add_orchestrator().await?;
@@ -255,9 +258,10 @@ impl Stack {
             self.directory.join("chekhov.toml").display().to_string(),
         ));
         let process = Process::start(program, &name, &[], &environment, &self.directory)?;
-        let api = Api::new(format!("http://127.0.0.1:{port}"), TOKEN);
+        let scheme = if self.authority.is_some() { "https" } else { "http" };
+        let api = Api::trusting(self.authority.as_deref(), format!("{scheme}://127.0.0.1:{port}"), TOKEN);
         let apart = own.iter().find(|(key, _)| *key == "orchestrator.metrics");
-        let metrics = format!("http://127.0.0.1:{}/metrics", apart.map_or(port, |(_, port)| *port));
+        let metrics = format!("{scheme}://127.0.0.1:{}/metrics", apart.map_or(port, |(_, port)| *port));
         let mut member = Member {
             process,
             api,
@@ -265,6 +269,7 @@ impl Stack {
             program,
             name,
             environment,
+            authority: self.authority.clone(),
         };
         member.ready().await;
         Ok(member)
@@ -323,7 +328,12 @@ impl Member {
     /// # Errors
     /// When there is no answer.
     pub async fn all_measured(&self) -> anyhow::Result<String> {
-        Ok(http::client().get(&self.metrics).send().await?.text().await?)
+        Ok(http::trusting(self.authority.as_deref())
+            .get(&self.metrics)
+            .send()
+            .await?
+            .text()
+            .await?)
     }
 
     /// The value of a metric, by its name and labels as `/metrics` writes them; `None`: it shows no such one.

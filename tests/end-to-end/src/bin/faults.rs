@@ -23,6 +23,9 @@ async fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
     let options = Options::default()
         .with("destination.fiscal.timeout", "2s")
+        .with("destination.fiscal.probe", "500ms")
+        .with("destination.fiscal.probe_max", "1s")
+        .with("destination.fiscal.slow_start", "1s")
         .with("service.tax.timeout", "2s");
     let options = ["validation", "catalog", "sellers", "numbers", "documents"]
         .iter()

@@ -7,7 +7,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 /// Why a file cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Unreadable {
+pub enum Unreadable {
     #[error("{}: {cause}", path.display())]
     File { path: PathBuf, cause: std::io::Error },
     #[error("{}: no {what} in PEM can be read from it", path.display())]
@@ -15,17 +15,22 @@ pub(super) enum Unreadable {
 }
 
 /// The first private key of a file.
-pub(super) fn key(path: &Path) -> Result<PrivateKeyDer<'static>, Unreadable> {
+pub(crate) fn key(path: &Path) -> Result<PrivateKeyDer<'static>, Unreadable> {
     PrivateKeyDer::from_pem_slice(&bytes(path)?).map_err(|_| content(path, "private key"))
 }
 
 /// Every certificate of a file, in its order; at least one.
-pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Unreadable> {
+pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Unreadable> {
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes(path)?).collect();
     certificates
         .ok()
         .filter(|found| !found.is_empty())
         .ok_or_else(|| content(path, "certificate"))
+}
+
+/// What a file holds, as it is.
+pub(crate) fn text(path: &Path) -> Result<String, Unreadable> {
+    String::from_utf8(bytes(path)?).map_err(|_| content(path, "text"))
 }
 
 fn bytes(path: &Path) -> Result<Vec<u8>, Unreadable> {

@@ -12,13 +12,13 @@ use super::pem;
 use crate::configuration::Tls;
 
 /// Trusts what the system trusts, and shows no certificate.
-pub(super) fn plain() -> Result<ClientConfig, rustls::Error> {
+pub(crate) fn plain() -> Result<ClientConfig, rustls::Error> {
     Ok(trusting(Vec::new())?.with_no_client_auth())
 }
 
 /// Trusts what the system trusts and the configured authorities, and shows the configured certificate. The mistakes begin
 /// with their keys below `place`.
-pub(super) fn with_certificate(place: &str, tls: &Tls) -> Result<ClientConfig, Vec<String>> {
+pub(crate) fn with_certificate(place: &str, tls: &Tls) -> Result<ClientConfig, Vec<String>> {
     let wrong = |key: &str, what: &dyn std::fmt::Display| format!("{place}.{key}: {what}");
     let chain = pem::certificates(&tls.certificate_file).map_err(|error| wrong("certificate_file", &error));
     let key = pem::key(&tls.key_file).map_err(|error| wrong("key_file", &error));
