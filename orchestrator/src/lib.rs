@@ -1,7 +1,8 @@
 //! Takes receipts in, runs their internal stages, and hands them off to their destinations.
 //!
 //! Modules in the order of the flow: [`intake`] answers posts, [`internal`] runs stages, [`relay`] queues what is due
-//! and publishes it, [`healer`] mends what a dead holder lost, [`deadlines`] shows what is at risk. [`app`] puts them together.
+//! and publishes it, [`healer`] mends what a dead holder lost, [`deadlines`] shows what is at risk. What operators do is judged
+//! in [`steering`]. [`app`] puts them together.
 
 pub mod app;
 pub mod deadlines;
@@ -9,3 +10,4 @@ pub mod healer;
 pub mod intake;
 pub mod internal;
 pub mod relay;
+pub mod steering;

@@ -1,5 +1,6 @@
 //! The HTTP API: posting receipts, reading them, steering them and their destinations, health.
 
+mod audit;
 pub mod auth;
 mod destinations;
 mod health;
@@ -10,6 +11,7 @@ mod read;
 mod reason;
 mod resolve;
 mod steer;
+mod why;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -84,9 +86,13 @@ pub fn router(intake: Arc<Intake>) -> Router {
     Router::new()
         .route("/v1/receipts", on_post(post::receipt).get(read::by_key))
         .route("/v1/receipts/{id}", get(read::by_id))
+        .route("/v1/receipts/{id}/retry", on_post(steer::retry))
         .route("/v1/receipts/{id}/cancel", on_post(steer::cancel))
         .route("/v1/receipts/{id}/release", on_post(steer::release))
+        .route("/v1/receipts/{id}/reopen", on_post(steer::reopen))
+        .route("/v1/receipts/{id}/restart", on_post(steer::restart))
         .route("/v1/receipts/{id}/resolve", on_post(resolve::resolve))
+        .route("/v1/audit", get(audit::page))
         .route("/v1/destinations", get(destinations::all))
         .route(
             "/v1/destinations/{name}",
