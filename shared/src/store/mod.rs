@@ -4,7 +4,8 @@
 //! receipt now, and the transition is dropped; what was committed is published, acknowledged or called only
 //! afterwards. Instants are the database's `now()`, delays are passed as durations.
 //!
-//! Modules follow the flow: [`accept`], [`claim`], [`step`], [`relay`], [`heal`], [`steer`] and [`operate`] with [`audit`], [`read`]; beside
+//! Modules follow the flow: [`accept`], [`claim`], [`step`], [`relay`], [`heal`], [`steer`] and [`operate`] with [`audit`],
+//! [`read`], [`search`]; beside
 //! it stand the destinations' rows, [`destinations`], their [`tokens`], their [`limit_keys`], and the [`deadlines`] they are to
 //! meet.
 
@@ -27,6 +28,7 @@ pub mod pipelines;
 pub mod read;
 pub mod record;
 pub mod relay;
+pub mod search;
 pub mod steer;
 pub mod step;
 pub mod tokens;

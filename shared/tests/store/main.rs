@@ -9,6 +9,7 @@ mod healing;
 mod limit_keys;
 mod originals;
 mod records;
+mod search;
 mod steer;
 mod tokens;
 mod transitions;
