@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::intake::{self, Intake};
 use crate::internal::Runner;
+use crate::jobs::{self, Jobs};
 use crate::{deadlines, healer, internal, relay};
 
 /// How long an orchestrator that stops goes on answering.
@@ -97,6 +98,15 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
         stop.clone(),
     ));
     tokio::spawn(deadlines::run(pool.clone(), Arc::clone(&following), stop.clone()));
+    let asked = Arc::new(Notify::new());
+    let jobs = Jobs {
+        pool: pool.clone(),
+        versions: Arc::clone(&versions),
+        heart: Arc::clone(&heart),
+        wake: Arc::clone(&asked),
+        due: Arc::clone(&due),
+    };
+    tracker.spawn(jobs::run(jobs, stop.clone()));
     tokio::spawn(partitions(pool.clone(), stop.clone()));
     tokio::spawn(metrics::upkeep(handle.clone(), last.clone()));
 
@@ -113,6 +123,7 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
         room: Arc::new(Semaphore::new(intake::ROOM)),
         tracker: tracker.clone(),
         due,
+        jobs: asked,
         following,
         destinations,
     };

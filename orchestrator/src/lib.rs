@@ -2,12 +2,13 @@
 //!
 //! Modules in the order of the flow: [`intake`] answers posts, [`internal`] runs stages, [`relay`] queues what is due
 //! and publishes it, [`healer`] mends what a dead holder lost, [`deadlines`] shows what is at risk. What operators do is judged
-//! in [`steering`]. [`app`] puts them together.
+//! in [`steering`]; [`jobs`] do it to many. [`app`] puts them together.
 
 pub mod app;
 pub mod deadlines;
 pub mod healer;
 pub mod intake;
 pub mod internal;
+pub mod jobs;
 pub mod relay;
 pub mod steering;

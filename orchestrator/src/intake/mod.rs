@@ -4,6 +4,7 @@ mod audit;
 pub mod auth;
 mod destinations;
 mod health;
+mod jobs;
 mod openapi;
 mod post;
 mod problem;
@@ -67,6 +68,8 @@ pub struct Intake {
     pub tracker: TaskTracker,
     /// Told when a receipt may be ready for its destination.
     pub due: Arc<Notify>,
+    /// Told when a job may be to be taken.
+    pub jobs: Arc<Notify>,
     /// The destinations' states.
     pub following: Arc<Following>,
     /// Those of this process's configuration.
@@ -92,6 +95,10 @@ pub fn router(intake: Arc<Intake>) -> Router {
         .route("/v1/receipts/{id}/reopen", on_post(steer::reopen))
         .route("/v1/receipts/{id}/restart", on_post(steer::restart))
         .route("/v1/receipts/{id}/resolve", on_post(resolve::resolve))
+        .route("/v1/jobs", on_post(jobs::create).get(jobs::page))
+        .route("/v1/jobs/{id}", get(jobs::one))
+        .route("/v1/jobs/{id}/start", on_post(jobs::start))
+        .route("/v1/jobs/{id}/stop", on_post(jobs::stop))
         .route("/v1/audit", get(audit::page))
         .route("/v1/destinations", get(destinations::all))
         .route(

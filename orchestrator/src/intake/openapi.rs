@@ -6,16 +6,16 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
 use super::auth::Caller;
-use super::{audit, destinations, post, problem, read, resolve, steer, why};
+use super::{audit, destinations, jobs, post, problem, read, resolve, steer, why};
 
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Chekhov", description = "Registers receipts through an external API that cannot be trusted"),
     paths(post::receipt, read::by_id, read::by_key, steer::retry, steer::cancel, steer::release, steer::reopen, steer::restart,
-        resolve::resolve, audit::page,
+        resolve::resolve, jobs::create, jobs::page, jobs::one, jobs::start, jobs::stop, audit::page,
         destinations::all, destinations::one, destinations::change),
     components(schemas(post::Posted, problem::Problem, problem::Fault, read::ReceiptView, read::Page, read::CallView, read::PipelineView, resolve::Finding, why::Why, why::Restart,
-        audit::Page, audit::Entry,
+        audit::Page, audit::Entry, jobs::New, jobs::View, jobs::Page,
         destinations::Destinations, destinations::DestinationView, Deadlines, destinations::Patch, destinations::Wanted)),
     modifiers(&Bearer)
 )]

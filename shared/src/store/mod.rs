@@ -4,8 +4,8 @@
 //! receipt now, and the transition is dropped; what was committed is published, acknowledged or called only
 //! afterwards. Instants are the database's `now()`, delays are passed as durations.
 //!
-//! Modules follow the flow: [`accept`], [`claim`], [`step`], [`relay`], [`heal`], [`steer`] and [`operate`] with [`audit`],
-//! [`read`], [`search`]; beside
+//! Modules follow the flow: [`accept`], [`claim`], [`step`], [`relay`], [`heal`], [`steer`] and [`operate`] with [`audit`], for many
+//! in [`jobs`], [`read`], [`search`]; beside
 //! it stand the destinations' rows, [`destinations`], their [`tokens`], their [`limit_keys`], and the [`deadlines`] they are to
 //! meet.
 
@@ -19,6 +19,7 @@ pub mod error;
 pub mod group;
 pub mod heal;
 pub mod instances;
+pub mod jobs;
 pub mod limit_keys;
 pub mod line;
 pub mod load;
