@@ -24,6 +24,7 @@ use tokio_util::task::TaskTracker;
 use crate::backlogs::Backlogs;
 use crate::intake::{self, Intake};
 use crate::internal::Runner;
+use crate::jobs::{self, Jobs};
 use crate::relay::{self, Broker};
 use crate::{deadlines, healer, internal, series};
 
@@ -91,6 +92,15 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
         stop.clone(),
     ));
     let backlogs = observe(&pool, &following, &versions, &stop);
+    let asked = Arc::new(Notify::new());
+    let jobs = Jobs {
+        pool: pool.clone(),
+        versions: Arc::clone(&versions),
+        heart: Arc::clone(&heart),
+        wake: Arc::clone(&asked),
+        due: Arc::clone(&due),
+    };
+    tracker.spawn(jobs::run(jobs, stop.clone()));
     tokio::spawn(metrics::upkeep(handle.clone(), last.clone()));
 
     let intake = Intake {
@@ -106,6 +116,7 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
         room: Arc::new(Semaphore::new(intake::ROOM)),
         tracker: tracker.clone(),
         due,
+        jobs: asked,
         following,
         backlogs,
         destinations,

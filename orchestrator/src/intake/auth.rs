@@ -1,5 +1,6 @@
 //! Bearer tokens with roles; the configuration has only their hashes.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
@@ -7,6 +8,8 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use sha2::{Digest, Sha256};
 use shared::configuration::{Role, Token};
+use shared::store::audit::By;
+use shared::telemetry::TraceContext;
 use subtle::ConstantTimeEq;
 
 use super::{Intake, Problem};
@@ -69,6 +72,18 @@ impl Caller {
         }
     }
 
+    /// Refuses whoever may not read what is about all merchants.
+    ///
+    /// # Errors
+    /// 403.
+    pub fn may_oversee(&self) -> Result<(), Problem> {
+        match self.0.role {
+            Role::Viewer | Role::Operator if self.0.merchants.is_none() => Ok(()),
+            Role::Viewer | Role::Operator => Err(Problem::forbidden("this token is for some merchants only")),
+            Role::Intake => Err(Problem::forbidden("only a viewer or an operator may do this")),
+        }
+    }
+
     /// Whether receipts of `merchant` are this caller's to see.
     #[must_use]
     pub fn sees(&self, merchant: &str) -> bool {
@@ -98,10 +113,63 @@ impl Caller {
         }
     }
 
-    /// The token's name, for logs.
+    /// What it may do, in a word.
+    #[must_use]
+    pub fn role(&self) -> &'static str {
+        match self.0.role {
+            Role::Intake => "intake",
+            Role::Viewer => "viewer",
+            Role::Operator => "operator",
+        }
+    }
+
+    /// The token's name, for logs and for the record.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.0.name
+    }
+}
+
+/// An operator, and the trace of what was asked.
+#[derive(Clone)]
+pub struct Operator {
+    caller: Caller,
+    trace_id: Option<String>,
+}
+
+impl Operator {
+    /// Who it is, and why it is done: for the record.
+    #[must_use]
+    pub fn by(&self, reason: Option<String>) -> By {
+        By {
+            who: self.caller.name().to_owned(),
+            role: self.caller.role(),
+            reason,
+            trace_id: self.trace_id.clone(),
+        }
+    }
+}
+
+impl Deref for Operator {
+    type Target = Caller;
+
+    fn deref(&self) -> &Caller {
+        &self.caller
+    }
+}
+
+impl FromRequestParts<Arc<Intake>> for Operator {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, intake: &Arc<Intake>) -> Result<Self, Problem> {
+        let caller = Caller::from_request_parts(parts, intake).await?;
+        caller.may_steer()?;
+        let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
+        let trace = header("traceparent").and_then(|parent| TraceContext::read(parent, None));
+        Ok(Self {
+            caller,
+            trace_id: trace.map(|trace| trace.trace_id().to_owned()),
+        })
     }
 }
 

@@ -11,14 +11,16 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use shared::destination::{self, Change, Destination, Mode, Settings};
+use shared::store::audit::{self, Deed};
 use shared::store::deadlines::{self, Deadlines};
 use shared::store::tallies::Kind;
 use shared::store::{StoreError, destinations};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
-use super::auth::Caller;
+use super::auth::{Caller, Operator};
 use super::problem::Fault;
+use super::why::{fault, reason_fault};
 use super::{Intake, Problem};
 use crate::backlogs::Backlog;
 
@@ -115,8 +117,9 @@ pub struct Patch {
     /// With `closed`: when the first canary may be sent.
     #[serde(default, with = "time::serde::rfc3339::option")]
     until: Option<OffsetDateTime>,
-    /// With a state: why.
+    /// Why: shown with a state, and kept on record; 1 to 500 characters.
     #[serde(default)]
+    #[schema(min_length = 1, max_length = 500)]
     reason: Option<String>,
     /// Members of `settings`; null goes back to the configuration's.
     #[serde(default)]
@@ -175,15 +178,15 @@ pub async fn one(
 ), security(("bearer" = [])))]
 pub async fn change(
     State(intake): State<Arc<Intake>>,
-    caller: Caller,
+    operator: Operator,
     name: Result<Path<String>, PathRejection>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<DestinationView>, Problem> {
-    caller.may_steer()?;
     let Path(name) = name.map_err(|_| no_such())?;
     let body = body.map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "the body could not be read"))?;
     let body: Value = serde_json::from_slice(&body)
         .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("not JSON: {error}")))?;
+    let mut asked = body.clone();
     let patch = patch(body)?;
     let mode = match patch.state {
         Some(Wanted::Open) => Some(Mode::Open),
@@ -192,14 +195,28 @@ pub async fn change(
         Some(Wanted::Closed) | None => None,
     };
     let said = match &patch.reason {
-        Some(reason) => format!("{reason} (by {})", caller.name()),
-        None => format!("by {}", caller.name()),
+        Some(reason) => format!("{reason} (by {})", operator.name()),
+        None => format!("by {}", operator.name()),
     };
-    if !destinations::change(&intake.pool, &name, &patch.settings, mode, patch.until, &said).await? {
+    // What was asked for, and why apart from it.
+    if let Some(members) = asked.as_object_mut() {
+        members.remove("reason");
+    }
+    let deed = Deed {
+        action: "destination.change",
+        target: &name,
+        filter: None,
+        count: 0,
+        detail: asked,
+    };
+    let mut transaction = intake.pool.begin().await.map_err(StoreError::from)?;
+    if !destinations::change(&mut *transaction, &name, &patch.settings, mode, patch.until, &said).await? {
         return Err(no_such());
     }
+    audit::record(&mut transaction, &operator.by(patch.reason), deed).await?;
+    transaction.commit().await.map_err(StoreError::from)?;
     let known = read(&intake, &name).await?.ok_or_else(no_such)?;
-    tracing::info!(destination = %name, state = ?known.state(), version = known.version, by = caller.name(), "changed");
+    tracing::info!(destination = %name, state = ?known.state(), version = known.version, by = operator.name(), "changed");
     let view = view(&intake, &known).await?;
     intake.following.learn(vec![known]);
     Ok(Json(view))
@@ -272,6 +289,9 @@ fn patch(body: Value) -> Result<Patch, Problem> {
     if patch.until.is_some() && !closes {
         wrong.push(fault("/until", "only with the state closed"));
     }
+    if patch.reason.is_some() {
+        wrong.extend(reason_fault(patch.reason.as_deref()));
+    }
     if wrong.is_empty() {
         Ok(patch)
     } else {
@@ -281,13 +301,6 @@ fn patch(body: Value) -> Result<Patch, Problem> {
 
 fn alone(key: &str, value: &Value) -> Value {
     Value::Object(Map::from_iter([(key.to_owned(), value.clone())]))
-}
-
-fn fault(pointer: &str, detail: &str) -> Fault {
-    Fault {
-        pointer: pointer.to_owned(),
-        detail: detail.to_owned(),
-    }
 }
 
 fn faults(wrong: Vec<Fault>) -> Problem {

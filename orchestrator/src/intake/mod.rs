@@ -1,10 +1,12 @@
 //! The HTTP API: posting receipts, reading them, steering them and their destinations, health.
 
+mod audit;
 pub mod auth;
 mod destinations;
 mod export;
 mod failures;
 mod health;
+mod jobs;
 mod openapi;
 mod post;
 mod problem;
@@ -14,6 +16,7 @@ mod resolve;
 mod search;
 mod steer;
 mod wait;
+mod why;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -70,6 +73,8 @@ pub struct Intake {
     pub tracker: TaskTracker,
     /// Told when a receipt may be ready for its destination.
     pub due: Arc<Notify>,
+    /// Told when a job may be to be taken.
+    pub jobs: Arc<Notify>,
     /// The destinations' states.
     pub following: Arc<Following>,
     /// What waits for them.
@@ -98,11 +103,19 @@ pub fn router(intake: Arc<Intake>) -> Router {
     Router::new()
         .route("/v1/receipts", on_post(post::receipt).get(search::receipts))
         .route("/v1/receipts/{id}", get(read::by_id))
+        .route("/v1/receipts/{id}/retry", on_post(steer::retry))
         .route("/v1/receipts/{id}/cancel", on_post(steer::cancel))
         .route("/v1/receipts/{id}/release", on_post(steer::release))
+        .route("/v1/receipts/{id}/reopen", on_post(steer::reopen))
+        .route("/v1/receipts/{id}/restart", on_post(steer::restart))
         .route("/v1/receipts/{id}/resolve", on_post(resolve::resolve))
         .route("/v1/export", get(export::export))
         .route("/v1/failures", get(failures::failures))
+        .route("/v1/jobs", on_post(jobs::create).get(jobs::page))
+        .route("/v1/jobs/{id}", get(jobs::one))
+        .route("/v1/jobs/{id}/start", on_post(jobs::start))
+        .route("/v1/jobs/{id}/stop", on_post(jobs::stop))
+        .route("/v1/audit", get(audit::page))
         .route("/v1/destinations", get(destinations::all))
         .route(
             "/v1/destinations/{name}",

@@ -6,15 +6,18 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
 use super::auth::Caller;
-use super::{destinations, export, failures, post, problem, read, resolve, search, steer, wait};
+use super::{audit, destinations, export, failures, jobs, post, problem, read, resolve, search, steer, wait, why};
 
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Chekhov", description = "Registers receipts through an external API that cannot be trusted"),
-    paths(post::receipt, read::by_id, search::receipts, failures::failures, export::export, steer::cancel, steer::release, resolve::resolve,
+    paths(post::receipt, read::by_id, search::receipts, failures::failures, export::export,
+        steer::retry, steer::cancel, steer::release, steer::reopen, steer::restart, resolve::resolve,
+        jobs::create, jobs::page, jobs::one, jobs::start, jobs::stop, audit::page,
         destinations::all, destinations::one, destinations::change),
     components(schemas(post::Posted, problem::Problem, problem::Fault, read::ReceiptView, read::Page, read::CallView, read::PipelineView,
-        search::Found, search::Summaries, search::Summary, wait::Wait, failures::Failures, export::Exported, resolve::Finding,
+        search::Found, search::Summaries, search::Summary, wait::Wait, failures::Failures, export::Exported,
+        resolve::Finding, why::Why, why::Restart, audit::Page, audit::Entry, jobs::New, jobs::View, jobs::Page,
         destinations::Destinations, destinations::DestinationView, destinations::BacklogView, Deadlines, destinations::Patch, destinations::Wanted)),
     modifiers(&Bearer)
 )]

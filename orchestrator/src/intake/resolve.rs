@@ -7,15 +7,18 @@ use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde::Deserialize;
+use serde_json::json;
 use serde_json::value::RawValue;
 use shared::stage::attempt;
-use shared::store::load;
+use shared::store::audit::{self, Deed};
 use shared::store::operate::{self, Resolution, Resolved};
+use shared::store::{StoreError, load};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::auth::Caller;
+use super::auth::Operator;
 use super::steer::{conflict, seen};
+use super::why::{faultless, reason_fault};
 use super::{Intake, Problem};
 
 /// What was found out.
@@ -28,6 +31,10 @@ pub struct Finding {
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     value: Option<Box<RawValue>>,
+    /// How that is known: 1 to 500 characters; it is kept for good, so no personal data.
+    #[serde(default)]
+    #[schema(min_length = 1, max_length = 500)]
+    reason: Option<String>,
 }
 
 /// Resolves the call that a parked receipt stands at, or that was accepted before: it is adopted if it is there, and made again
@@ -39,18 +46,20 @@ pub struct Finding {
 ), security(("bearer" = [])))]
 pub async fn resolve(
     State(intake): State<Arc<Intake>>,
-    caller: Caller,
+    operator: Operator,
     id: Result<Path<Uuid>, PathRejection>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<StatusCode, Problem> {
-    caller.may_steer()?;
-    let id = seen(&intake, &caller, id).await?.id;
+    let id = seen(&intake, &operator, id).await?.id;
     let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
     let body = body.map_err(|error| bad(error.body_text()))?;
     let finding: Finding = serde_json::from_slice(&body).map_err(|error| bad(error.to_string()))?;
+    if finding.reason.is_some() {
+        faultless(reason_fault(finding.reason.as_deref()).into_iter().collect())?;
+    }
     let nothing = "it is not parked at a call whose outcome is unknown";
     let work = {
-        let mut connection = intake.pool.acquire().await.map_err(shared::store::StoreError::from)?;
+        let mut connection = intake.pool.acquire().await.map_err(StoreError::from)?;
         load::works(&mut connection, &[id]).await?.pop()
     };
     let Some(work) = work else {
@@ -82,15 +91,27 @@ pub async fn resolve(
         (false, Some(_)) => return Err(bad("value: there is none of what is not there".to_owned())),
     };
     let back = i16::try_from(at).unwrap_or(i16::MAX);
+    let call_id = attempt::key(&work, stage, request, None);
     let resolved = Resolved {
         id,
         epoch: work.hold.epoch,
-        call: (&stage.name, &request.name, &attempt::key(&work, stage, request, None)),
+        call: (&stage.name, &request.name, &call_id),
         back: is_behind.then(|| (back, stage.destination().unwrap_or_default())),
-        by: caller.name(),
+        by: operator.name(),
     };
-    if operate::resolve(&intake.pool, resolved, resolution).await? {
-        tracing::info!(receipt.id = %id, by = caller.name(), there = finding.there, "resolved");
+    let deed = Deed {
+        action: "resolve",
+        target: &id.to_string(),
+        filter: None,
+        count: 1,
+        detail: json!({"there": finding.there, "stage": stage.name, "call_id": resolved.call.2}),
+    };
+    let mut transaction = intake.pool.begin().await.map_err(StoreError::from)?;
+    if operate::resolve(&mut *transaction, resolved, resolution).await? {
+        audit::record(&mut transaction, &operator.by(finding.reason.clone()), deed).await?;
+        transaction.commit().await.map_err(StoreError::from)?;
+        intake.due.notify_one();
+        tracing::info!(receipt.id = %id, by = operator.name(), there = finding.there, "resolved");
         return Ok(StatusCode::NO_CONTENT);
     }
     Err(conflict(&intake, id, nothing).await?)

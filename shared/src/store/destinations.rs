@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use sqlx::types::time::OffsetDateTime;
-use sqlx::{PgConnection, PgPool};
+use sqlx::{PgConnection, PgExecutor, PgPool};
 use uuid::Uuid;
 
 use super::{StoreError, millis};
@@ -112,7 +112,7 @@ async fn rows(pool: &PgPool, is_due: bool) -> Result<Vec<(Destination, bool)>, S
 /// # Errors
 /// When the database does not answer.
 pub async fn change(
-    pool: &PgPool,
+    executor: impl PgExecutor<'_>,
     name: &str,
     change: &Change,
     mode: Option<Mode>,
@@ -141,7 +141,7 @@ pub async fn change(
         close_until,
         said,
     )
-    .execute(pool)
+    .execute(executor)
     .await?;
     Ok(changed.rows_affected() == 1)
 }

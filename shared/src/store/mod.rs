@@ -4,11 +4,13 @@
 //! receipt now, and the transition is dropped; what was committed is published, acknowledged or called only
 //! afterwards. Instants are the database's `now()`, delays are passed as durations.
 //!
-//! Modules follow the flow: [`accept`], [`claim`], [`step`], [`relay`], [`heal`], [`operate`], [`read`], [`search`]; beside
+//! Modules follow the flow: [`accept`], [`claim`], [`step`], [`relay`], [`heal`], [`steer`] and [`operate`] with [`audit`], for many
+//! in [`jobs`], [`read`], [`search`]; beside
 //! it stand the destinations' rows, [`destinations`], their [`tokens`], their [`limit_keys`], and the [`deadlines`] they are to
 //! meet; what waits is counted in [`tallies`], and how old it is [`backlog`] says.
 
 pub mod accept;
+pub mod audit;
 pub mod backlog;
 mod calls;
 pub mod claim;
@@ -20,6 +22,7 @@ pub mod failures;
 pub mod group;
 pub mod heal;
 pub mod instances;
+pub mod jobs;
 pub mod limit_keys;
 pub mod line;
 pub mod load;
@@ -30,6 +33,7 @@ pub mod read;
 pub mod record;
 pub mod relay;
 pub mod search;
+pub mod steer;
 pub mod step;
 pub mod tallies;
 pub mod tokens;

@@ -15,7 +15,7 @@ pub struct View {
     pub merchant: String,
     /// The caller's id.
     pub external_id: String,
-    /// Version of its pipeline.
+    /// Version of its pipeline: of the current one, if it was reopened.
     pub pipeline: String,
     /// The receipt as JSON.
     pub content: String,
@@ -86,7 +86,7 @@ pub async fn receipt(pool: &PgPool, id: Uuid) -> Result<Option<View>, StoreError
     Ok(sqlx::query_as!(
         View,
         r#"
-        select r.id, r.merchant, r.external_id, r.pipeline, r.content::text as "content!", r.traceparent, r.deadline, r.accepted_at,
+        select r.id, r.merchant, r.external_id, coalesce(w.pipeline, r.pipeline) as "pipeline!", r.content::text as "content!", r.traceparent, r.deadline, r.accepted_at,
                coalesce(w.state::text, f.state::text, 'waiting') as "state!", w.position as "position?", f.stage as last_stage,
                w.destination as "destination?",
                coalesce(w.reason, f.reason) as reason, w.waits_for as "waits_for?", coalesce(w.internal_due_at, w.call_due_at) as due_at,

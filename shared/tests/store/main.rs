@@ -1,6 +1,7 @@
 //! The store on a real PostgreSQL: every row of the transition table, allowed and refused, and group commit's hygiene.
 //! `DATABASE_URL` names the server; each test has a database of its own.
 
+mod audit;
 mod deadlines;
 mod destinations;
 mod group;
@@ -10,6 +11,7 @@ mod originals;
 mod reading;
 mod records;
 mod search;
+mod steer;
 mod tallies;
 mod tokens;
 mod transitions;
@@ -22,6 +24,7 @@ use shared::store::claim::{Dispatch, DispatchBatch};
 use shared::store::group::Batch;
 use shared::store::load::{self, Work};
 use shared::store::record::Send;
+use shared::store::steer::Move;
 use shared::store::step::{Call, Counters, Standing, Step, StepBatch, Stepped, To};
 use shared::store::{Hold, read, relay};
 use sqlx::PgPool;
@@ -159,3 +162,33 @@ fn call(outcome: &'static str, value: Option<&str>) -> Call {
         value: value.map(str::to_owned),
     }
 }
+
+/// A move of a receipt as it stands; its next stage is the destination's first, and nothing is to be registered anew.
+async fn seen(pool: &PgPool, id: Uuid) -> Move {
+    let epoch =
+        sqlx::query_scalar("select epoch from work where id = $1 union all select epoch from finished where id = $1")
+            .bind(id)
+            .fetch_one(pool)
+            .await
+            .expect("it is there");
+    Move {
+        id,
+        epoch,
+        position: 0,
+        external: true,
+        destination: FISCAL.to_owned(),
+        registers: false,
+        superseded: Vec::new(),
+    }
+}
+
+/// Whether an operator's action moved a receipt, as it stood.
+macro_rules! steered {
+    ($pool:ident, $action:ident, $id:expr) => {{
+        let seen = super::seen(&$pool, $id).await;
+        let mut connection = $pool.acquire().await.expect("the database answers");
+        let moved = shared::store::steer::$action(&mut connection, &[seen], "by hand").await;
+        moved.expect("the database answers") == [$id]
+    }};
+}
+use steered;

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use shared::store::accept::{AcceptBatch, Start};
+use shared::store::claim;
 use shared::store::originals::{self, Original};
 use shared::store::step::To;
-use shared::store::{claim, operate};
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use super::{ME, accept, committed, given, held, moves, state, step};
+use super::{ME, accept, committed, given, held, moves, state, steered, step};
 
 /// A refund that waits for `original`.
 async fn refund(pool: &PgPool, original: Uuid) -> Uuid {
@@ -71,7 +71,7 @@ async fn the_end_of_an_original_wakes_its_refunds_and_no_others(pool: PgPool) {
     assert_eq!(state(&pool, others).await, "parked");
     let cancelled = accept(&pool, Start::Waiting).await;
     let last = refund(&pool, cancelled).await;
-    assert!(operate::cancel(&pool, cancelled, "by hand").await.unwrap());
+    assert!(steered!(pool, cancel, cancelled));
     assert_eq!(state(&pool, last).await, "parked");
 }
 

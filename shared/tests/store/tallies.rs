@@ -6,11 +6,11 @@ use shared::store::accept::Start;
 use shared::store::backlog;
 use shared::store::step::{Standing, To};
 use shared::store::tallies::{self, Kind, Tally};
-use shared::store::{claim, heal, operate, relay};
+use shared::store::{claim, heal, relay};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, PgPool};
 
-use super::{FISCAL, ME, accept, bounds, claims, held, moves, queued, send, step};
+use super::{FISCAL, ME, accept, bounds, claims, held, moves, queued, send, steered, step};
 
 /// What is tallied, which is what there is.
 async fn tallied(pool: &PgPool) -> Vec<(Kind, i16, bool, i64)> {
@@ -72,20 +72,12 @@ async fn whatever_moves_a_receipt_is_tallied(pool: PgPool) {
         tallied(&pool).await,
         [(Kind::Internal, 0, false, 1), (Kind::Parked, 1, false, 1)]
     );
-    assert!(
-        operate::release(&pool, ids[1], true)
-            .await
-            .expect("the database answers")
-    );
+    assert!(steered!(pool, release, ids[1]));
     assert_eq!(
         tallied(&pool).await,
         [(Kind::Internal, 0, false, 1), (Kind::Timer, 1, false, 1)]
     );
-    assert!(
-        operate::cancel(&pool, ids[1], "no more")
-            .await
-            .expect("the database answers")
-    );
+    assert!(steered!(pool, cancel, ids[1]));
     assert_eq!(tallied(&pool).await, [(Kind::Internal, 0, false, 1)]);
 }
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use shared::store::accept::{AcceptBatch, Accepted, Start};
-use shared::store::step::{Standing, StepBatch, Stepped, To};
-use shared::store::{Hold, claim, operate, record, relay};
+use shared::store::step::{StepBatch, Stepped, To};
+use shared::store::{Hold, claim, record, relay};
 use sqlx::PgPool;
 use time::OffsetDateTime;
 
@@ -240,52 +240,6 @@ async fn first_calls_do_not_starve_behind_timers(pool: PgPool) {
         10
     );
     assert_eq!(firsts().await, 17);
-}
-
-#[sqlx::test(migrations = "../migrations")]
-async fn an_operator_cancels_what_nobody_has_and_nothing_unresolved(pool: PgPool) {
-    let waiting = accept(&pool, Start::Waiting).await;
-    assert!(operate::cancel(&pool, waiting, "by hand").await.unwrap());
-    assert_eq!(state(&pool, waiting).await, "cancelled");
-    assert!(!operate::cancel(&pool, waiting, "twice").await.unwrap());
-
-    let message = queued(&pool).await;
-    assert!(operate::cancel(&pool, message.id, "by hand").await.unwrap());
-    assert_eq!(relay::depth(&pool, FISCAL).await.unwrap(), 0);
-
-    let running = accept(&pool, Start::Owned(ME)).await;
-    assert!(!operate::cancel(&pool, running, "in work").await.unwrap());
-    for standing in [
-        Standing {
-            unresolved: true,
-            ..Standing::default()
-        },
-        Standing {
-            registered: true,
-            ..Standing::default()
-        },
-    ] {
-        let id = accept(&pool, Start::Owned(ME)).await;
-        let mut parked = step(held(id, 1), To::Park);
-        parked.standing = standing;
-        assert!(moves(&pool, parked).await);
-        assert!(!operate::cancel(&pool, id, "too early").await.unwrap());
-    }
-}
-
-#[sqlx::test(migrations = "../migrations")]
-async fn an_operator_releases_what_is_parked_and_nothing_else(pool: PgPool) {
-    let id = accept(&pool, Start::Owned(ME)).await;
-    assert!(!operate::release(&pool, id, true).await.unwrap());
-    assert!(moves(&pool, step(held(id, 1), To::Park)).await);
-    assert!(operate::release(&pool, id, true).await.unwrap());
-    assert_eq!(
-        relay::queue(&pool, FISCAL, bounds(10, 10), &mut relay::Walk::default())
-            .await
-            .unwrap()[0]
-            .id,
-        id
-    );
 }
 
 #[sqlx::test(migrations = "../migrations")]

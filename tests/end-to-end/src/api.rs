@@ -201,6 +201,17 @@ impl Api {
         self.send(request.body(finding.to_string())).await
     }
 
+    /// Makes any call, by the whole of its path and query.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn request(&self, method: &str, path: &str, body: Option<&Value>) -> anyhow::Result<Answer> {
+        let request = self.client.request(method.parse()?, format!("{}{path}", self.base));
+        let body = body.map(Value::to_string).unwrap_or_default();
+        self.send(request.header(CONTENT_TYPE, "application/json").body(body))
+            .await
+    }
+
     /// Changes a destination.
     ///
     /// # Errors
@@ -211,7 +222,7 @@ impl Api {
         self.send(request.body(change.to_string())).await
     }
 
-    /// The same API with another token.
+    /// The same API with another token, or with none if that is empty.
     #[must_use]
     pub fn with_token(&self, token: &str) -> Self {
         Self {
@@ -255,10 +266,12 @@ impl Api {
     }
 
     async fn send(&self, request: reqwest::RequestBuilder) -> anyhow::Result<Answer> {
-        let response = request
-            .header(AUTHORIZATION, format!("Bearer {}", self.token))
-            .send()
-            .await?;
+        let request = if self.token.is_empty() {
+            request
+        } else {
+            request.header(AUTHORIZATION, format!("Bearer {}", self.token))
+        };
+        let response = request.send().await?;
         let status = response.status().as_u16();
         let retry_after = response
             .headers()
