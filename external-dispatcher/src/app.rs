@@ -74,6 +74,7 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
         let dispatcher = Arc::new(Dispatcher {
             destination: name.clone(),
             queue: queue.clone(),
+            broker: handoff::address(configuration.rabbitmq.url.expose()),
             gate: Gate::new(
                 name,
                 Arc::clone(&heart),

@@ -109,6 +109,7 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
         broker,
         stop: stop.clone(),
         continue_trace: configuration.intake.continue_trace,
+        sampling: configuration.telemetry.ratio(),
         heart: Arc::clone(&heart),
         room: Arc::new(Semaphore::new(intake::ROOM)),
         tracker: tracker.clone(),

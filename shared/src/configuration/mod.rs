@@ -98,7 +98,7 @@ impl Configuration {
         let intake = reader.section("intake", Intake::check);
         let orchestrator = reader.section("orchestrator", Orchestrator::check);
         let dispatcher = reader.section("dispatcher", |_: &Dispatcher| Vec::new());
-        let telemetry = reader.section("telemetry", |_: &Telemetry| Vec::new());
+        let telemetry = reader.section("telemetry", Telemetry::check);
         let heartbeat = reader.section("heartbeat", Heartbeat::check);
         let service = reader.sections("service", Service::check);
         let secrets = reader.section("secrets", |_: &Secrets| Vec::new());

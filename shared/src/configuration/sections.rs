@@ -133,7 +133,7 @@ pub struct Dispatcher {
 }
 
 /// `[telemetry]`
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Telemetry {
     /// `json` or `human`. Default `json`.
@@ -141,8 +141,28 @@ pub struct Telemetry {
     pub format: LogFormat,
     /// OTLP over HTTP, such as `http://127.0.0.1:4318`. Absent: no traces are exported.
     pub endpoint: Option<String>,
+    /// The share of traces that begin here and are exported, from 0 to 1; whose trace is continued decides for its receipt. Default
+    /// 1.
+    #[serde(default = "whole")]
+    pub sampling: f64,
     /// The filter of logs, as `tracing_subscriber::EnvFilter` reads it. Default `info`.
     pub filter: Option<String>,
+}
+
+impl Telemetry {
+    pub(super) fn check(&self) -> Vec<Mistake> {
+        if (0.0..=1.0).contains(&self.sampling) {
+            Vec::new()
+        } else {
+            vec![("sampling", "from 0 to 1")]
+        }
+    }
+
+    /// The share of traces that begin here and are exported: none without an endpoint.
+    #[must_use]
+    pub fn ratio(&self) -> f64 {
+        if self.endpoint.is_some() { self.sampling } else { 0.0 }
+    }
 }
 
 /// How logs are written.
@@ -203,6 +223,9 @@ fn dispatcher_listen() -> SocketAddr {
 }
 fn backlog() -> i64 {
     50_000
+}
+fn whole() -> f64 {
+    1.0
 }
 fn yes() -> bool {
     true

@@ -50,6 +50,8 @@ fn every_mistake_is_named_with_its_key() {
         dead_after = "1s"
         [orchestrator]
         in_flight = 0
+        [telemetry]
+        sampling = 1.5
         [[intake.tokens]]
         name = "shop"
         role = "owner"
@@ -69,6 +71,7 @@ fn every_mistake_is_named_with_its_key() {
         "service.tax.concurrency:",
         "heartbeat.every:",
         "orchestrator.in_flight:",
+        "telemetry.sampling:",
         "intake.tokens:",
     ] {
         let named = mistakes.iter().filter(|mistake| mistake.starts_with(place)).count();

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use lapin::options::QueueDeclareOptions;
 use lapin::types::{AMQPValue, FieldTable};
+use lapin::uri::AMQPUri;
 use lapin::{Channel, Connection, ConnectionProperties};
 
 /// How long the broker may take to answer before the connection is given up and made anew: a blocked connection
@@ -36,6 +37,26 @@ pub async fn connect(url: &str, name: &str) -> Result<Connection, lapin::Error> 
 #[must_use]
 pub fn timed_out() -> lapin::Error {
     std::io::Error::from(std::io::ErrorKind::TimedOut).into()
+}
+
+/// Where a broker is, without the secrets of its URL.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Address {
+    /// Its host.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+}
+
+/// Where the broker of an AMQP URL is.
+#[must_use]
+pub fn address(url: &str) -> Address {
+    url.parse::<AMQPUri>()
+        .map(|uri| Address {
+            host: uri.authority.host,
+            port: uri.authority.port,
+        })
+        .unwrap_or_default()
 }
 
 /// Declares a destination's queue and answers how many messages are ready in it.

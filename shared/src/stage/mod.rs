@@ -15,8 +15,10 @@ mod repeats;
 pub mod sends;
 mod signature;
 mod skip;
+pub mod spans;
 mod tls;
 pub mod versions;
+pub mod waits;
 
 pub use attempt::{Abandoned, Attempt, Ended};
 pub use call::Unmade;

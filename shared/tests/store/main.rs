@@ -11,6 +11,7 @@ mod records;
 mod tokens;
 mod transitions;
 mod unknown;
+mod waits;
 
 use std::time::Duration;
 

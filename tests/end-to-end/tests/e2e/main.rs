@@ -4,10 +4,12 @@
 
 mod broker_and_database;
 mod closed;
+mod collector_configuration;
 mod credentials;
 mod destinations;
 mod everything_is_registered;
 mod faults;
+mod hanging_collector;
 mod instances;
 mod intake;
 mod kills;
@@ -19,6 +21,7 @@ mod outcomes;
 mod poison;
 mod refunds;
 mod rolling;
+mod sampling;
 mod spans;
 mod tracing;
 mod unknown_fate;
