@@ -36,6 +36,10 @@ use crate::{renewal, series};
 ///
 /// # Errors
 /// When it cannot start.
+#[expect(
+    clippy::too_many_lines,
+    reason = "a list of parts, each begun with what it needs of those before"
+)]
 pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyhow::Result<()> {
     let handle = metrics::install()?;
     let pipeline = Pipeline::compile(Source::read(&configuration.pipeline)?)?;
@@ -78,6 +82,7 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
         let dispatcher = Arc::new(Dispatcher {
             destination: name.clone(),
             queue: queue.clone(),
+            broker: address.clone(),
             gate: Gate::new(
                 name,
                 Arc::clone(&heart),

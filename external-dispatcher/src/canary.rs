@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::destination::{Mode, State};
-use shared::stage::attempt;
+use shared::stage::{attempt, waits};
 use shared::store::{StoreError, claim, load};
 use shared::telemetry::TraceContext;
 use tokio::time::sleep_until;
@@ -71,6 +71,7 @@ async fn probe(dispatcher: &Arc<Dispatcher>, only_sent: bool) -> Result<(), Stor
     // A task of its own: the receipt may have more stages, and the destination be closed again meanwhile.
     dispatcher.tracker.spawn(async move {
         let _holding = holding;
+        waits::record(&work);
         let trace = TraceContext {
             traceparent: work.traceparent.clone(),
             tracestate: work.tracestate.clone(),

@@ -5,10 +5,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use shared::handoff;
 use shared::life::{Heart, Holdings};
 use shared::pipeline::{Pipeline, Subject, Verdict};
 use shared::stage::next::{self, Holder, Kept};
-use shared::stage::{Attempt, Endpoints, LimitKeys, Proofs, Unmade, Versions, attempt, sends, versions};
+use shared::stage::{Attempt, Endpoints, LimitKeys, Proofs, Unmade, Versions, attempt, sends, spans, versions, waits};
 use shared::store::claim::{Dispatch, DispatchBatch};
 use shared::store::group::Group;
 use shared::store::line::Line;
@@ -17,11 +18,15 @@ use shared::store::record::Send;
 use shared::store::step::{self, Standing, Step, StepBatch, Stepped, To};
 use shared::telemetry::TraceContext;
 use shared::telemetry::metrics::InWork;
+use shared::telemetry::names::{
+    MESSAGING_DESTINATION_NAME, MESSAGING_MESSAGE_ID, MESSAGING_OPERATION_NAME, MESSAGING_OPERATION_TYPE,
+    MESSAGING_RABBITMQ_DESTINATION_ROUTING_KEY, MESSAGING_SYSTEM, OUTCOME, RECEIPT_ID, SERVER_ADDRESS, SERVER_PORT,
+};
 use sqlx::PgPool;
 use tokio::sync::{Mutex, OwnedSemaphorePermit};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument, info_span};
+use tracing::{Instrument, Span, info_span};
 
 use crate::gate::{Coming, Gate};
 use crate::health::Health;
@@ -34,6 +39,8 @@ pub struct Dispatcher {
     pub destination: String,
     /// Its queue.
     pub queue: String,
+    /// Where that is.
+    pub broker: handoff::Address,
     /// Its gate.
     pub gate: Gate,
     /// What is made of its calls.
@@ -76,9 +83,12 @@ impl Dispatcher {
         drop(wanted);
         let span = info_span!(
             target: "chekhov", "process", otel.name = %format_args!("process {}", self.queue), otel.kind = "consumer",
-            messaging.system = "rabbitmq", messaging.operation.name = "process", messaging.operation.type = "process",
-            messaging.destination.name = %self.queue, messaging.message.id = %format_args!("{}:{}", handed.id, handed.epoch),
-            receipt.id = %handed.id,
+            { MESSAGING_SYSTEM } = "rabbitmq", { MESSAGING_OPERATION_NAME } = "process",
+            { MESSAGING_OPERATION_TYPE } = "process", { MESSAGING_DESTINATION_NAME } = %self.queue,
+            { MESSAGING_RABBITMQ_DESTINATION_ROUTING_KEY } = %self.queue,
+            { MESSAGING_MESSAGE_ID } = %format_args!("{}:{}", handed.id, handed.epoch),
+            { SERVER_ADDRESS } = self.broker.host, { SERVER_PORT } = self.broker.port,
+            { RECEIPT_ID } = %handed.id, { OUTCOME } = tracing::field::Empty,
         );
         let _holding = self.holdings.hold(handed.id);
         handed.trace.adopt(&span);
@@ -101,8 +111,14 @@ impl Dispatcher {
                 send: send.clone(),
             };
             match self.claims.commit(claim).await {
-                Ok(Some(hold)) => work.hold = hold,
-                Ok(None) => return stale(delivery),
+                Ok(Some(hold)) => {
+                    work.hold = hold;
+                    waits::record_queued(&work);
+                }
+                Ok(None) => {
+                    Span::current().record(OUTCOME, "stale");
+                    return stale(delivery);
+                }
                 Err(error) => {
                     // Kept, the delivery would hold its place among the prefetched for ever.
                     tracing::error!(receipt.id = %work.hold.id, trace_id = work.trace_id(), %error, "the claim was refused; the healer will queue it again");
@@ -148,7 +164,7 @@ impl Dispatcher {
     ) {
         while let Some(stage) = pipeline.stages.get(work.position) {
             let _in_work = InWork::at("dispatching", &stage.name);
-            let span = attempt::span(&trace, &work, stage);
+            let span = spans::attempt(&trace, &work, stage);
             let attempting = Attempt {
                 endpoints: &self.endpoints,
                 admission: turns,
@@ -165,6 +181,7 @@ impl Dispatcher {
             {
                 Ok(ended) => ended,
                 Err(abandoned) => {
+                    spans::abandoned(&span, &abandoned);
                     // Given back, not dropped: if it is still ours nobody else would ever come for it.
                     if !matches!(abandoned.cause, Unmade::Shut | Unmade::Limited(_)) {
                         tracing::warn!(receipt.id = %work.hold.id, trace_id = work.trace_id(), cause = %abandoned.cause, "given back");
@@ -184,7 +201,7 @@ impl Dispatcher {
             if matches!(ended.verdict, Verdict::Success { .. }) {
                 self.health.passed(&stage.name);
             }
-            span.record("chekhov.outcome", outcome);
+            spans::ended(&span, &ended);
             drop(span);
             metrics::counter!("chekhov_attempts_total", "stage" => stage.name.clone(), "outcome" => outcome)
                 .increment(1);

@@ -39,7 +39,7 @@ pub async fn run(dispatcher: Arc<Dispatcher>, stop: CancellationToken) {
                 admission: &Turn(&dispatcher.gate),
                 pool: &dispatcher.pool,
                 instance: dispatcher.heart.id(),
-                trace: &TraceContext::begun(&tracing::Span::none()),
+                trace: &TraceContext::root(false),
             };
             match credentials.renew(&by).await {
                 // Nobody will call with it either.

@@ -35,6 +35,10 @@ const DRAIN: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// When it cannot start, or a part of it ends by itself.
+#[expect(
+    clippy::too_many_lines,
+    reason = "a list of parts, each begun with what it needs of those before"
+)]
 pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyhow::Result<()> {
     let handle = metrics::install()?;
     let (pipeline, destinations) = read_pipeline(&configuration)?;
@@ -92,14 +96,14 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
         stop.clone(),
     ));
     let backlogs = observe(&pool, &following, &versions, &stop);
-    let asked = Arc::new(Notify::new());
     let jobs = Jobs {
         pool: pool.clone(),
         versions: Arc::clone(&versions),
         heart: Arc::clone(&heart),
-        wake: Arc::clone(&asked),
+        wake: Arc::default(),
         due: Arc::clone(&due),
     };
+    let asked = Arc::clone(&jobs.wake);
     tracker.spawn(jobs::run(jobs, stop.clone()));
     tokio::spawn(metrics::upkeep(handle.clone(), last.clone()));
 
@@ -112,6 +116,7 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
         broker,
         stop: stop.clone(),
         continue_trace: configuration.intake.continue_trace,
+        sampling: configuration.telemetry.ratio(),
         heart: Arc::clone(&heart),
         room: Arc::new(Semaphore::new(intake::ROOM)),
         tracker: tracker.clone(),
@@ -122,18 +127,10 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
         destinations,
         trace_url: configuration.telemetry.trace_url.clone(),
     };
-    tokio::spawn(serve_metrics(
-        metrics_listener,
-        files.metrics_acceptor,
-        handle,
-        last.clone(),
-    ));
-    let serving = listener::serve(
-        listener,
-        files.acceptor,
-        intake::router(Arc::new(intake)),
-        drained(stop.clone()),
-    );
+    let shown = serve_metrics(metrics_listener, files.metrics_acceptor, handle, last.clone());
+    tokio::spawn(shown);
+    let router = intake::router(Arc::new(intake));
+    let serving = listener::serve(listener, files.acceptor, router, drained(stop.clone()));
     let work = async {
         serving.await?;
         tracker.close();

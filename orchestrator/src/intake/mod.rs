@@ -65,6 +65,8 @@ pub struct Intake {
     pub stop: CancellationToken,
     /// Whether the caller's trace goes on.
     pub continue_trace: bool,
+    /// The share of the traces that begin here and are exported.
+    pub sampling: f64,
     /// For the database's clock.
     pub heart: Arc<Heart>,
     /// Posts that may wait for their commit at once.

@@ -19,7 +19,11 @@ use shared::store::load::Work;
 use shared::store::step::{Counters, Standing};
 use shared::store::{Hold, read};
 use shared::telemetry::TraceContext;
-use tracing::info_span;
+use shared::telemetry::names::{
+    ERROR_TYPE, HTTP_REQUEST_METHOD, HTTP_RESPONSE_STATUS_CODE, HTTP_ROUTE, RECEIPT_ID, STATUS,
+};
+use tracing::field::Empty;
+use tracing::{Span, info_span};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -62,6 +66,52 @@ pub async fn receipt(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
+    let (span, trace) = begun(&intake, &headers);
+    let answered = answer(intake, caller, &headers, body, trace, &span).await;
+    let status = match &answered {
+        Ok(response) => response.status(),
+        Err(problem) => problem.status(),
+    };
+    span.record(HTTP_RESPONSE_STATUS_CODE, status.as_u16());
+    if status.is_server_error() {
+        span.record(STATUS, "ERROR");
+        span.record(ERROR_TYPE, status.as_str());
+    }
+    answered
+}
+
+/// The span of a post, and the context of its receipt: in the caller's trace, or in one of its own that is linked to it.
+fn begun(intake: &Intake, headers: &HeaderMap) -> (Span, TraceContext) {
+    let span = info_span!(
+        target: "chekhov", "intake", otel.name = "POST /v1/receipts", otel.kind = "server", otel.status_code = Empty,
+        { HTTP_REQUEST_METHOD } = "POST", { HTTP_ROUTE } = "/v1/receipts", { HTTP_RESPONSE_STATUS_CODE } = Empty,
+        { RECEIPT_ID } = Empty, { ERROR_TYPE } = Empty,
+    );
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let callers = header("traceparent").and_then(|parent| TraceContext::read(parent, header("tracestate")));
+    let trace = match callers {
+        Some(callers) if intake.continue_trace => {
+            callers.adopt(&span);
+            callers.of(&span)
+        }
+        callers => {
+            if let Some(callers) = callers {
+                callers.link(&span);
+            }
+            TraceContext::begun(&span, intake.sampling)
+        }
+    };
+    (span, trace)
+}
+
+async fn answer(
+    intake: Arc<Intake>,
+    caller: Caller,
+    headers: &HeaderMap,
+    body: Body,
+    trace: TraceContext,
+    span: &Span,
+) -> Result<Response, Problem> {
     let media = headers
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
@@ -91,21 +141,7 @@ pub async fn receipt(
         return Err(Problem::busy("too many posts wait for the database", 5));
     };
 
-    let callers = callers_trace(&intake, &headers);
-    let span = info_span!(
-        target: "chekhov", "intake", otel.name = "POST /v1/receipts", otel.kind = "server", http.request.method = "POST",
-        http.route = "/v1/receipts", http.response.status_code = tracing::field::Empty, receipt.id = tracing::field::Empty,
-    );
-    let trace = match callers {
-        Some(callers) => {
-            callers.adopt(&span);
-            callers.of(&span)
-        }
-        None => TraceContext::begun(&span),
-    };
     let id = Uuid::now_v7();
-    span.record("receipt.id", tracing::field::display(id));
-
     // A task of its own: whoever hangs up must not leave a stored receipt without its runner.
     let storing = store(Arc::clone(&intake), id, receipt, trace);
     let storing = intake.tracker.spawn(async move { (storing.await, room).0 });
@@ -140,7 +176,7 @@ pub async fn receipt(
             ));
         }
     };
-    span.record("http.response.status_code", status.as_u16());
+    span.record(RECEIPT_ID, tracing::field::display(id));
     Ok((
         status,
         [(header::LOCATION, format!("/v1/receipts/{id}"))],
@@ -188,13 +224,6 @@ fn refused(refusal: Refusal) -> Problem {
                 .collect(),
         ),
     }
-}
-
-fn callers_trace(intake: &Intake, headers: &HeaderMap) -> Option<TraceContext> {
-    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    header("traceparent")
-        .filter(|_| intake.continue_trace)
-        .and_then(|parent| TraceContext::read(parent, header("tracestate")))
 }
 
 async fn store(
@@ -291,6 +320,8 @@ fn run(
         tracestate: trace.tracestate,
         counters: Counters::default(),
         standing: Standing::default(),
+        moved_at: time::OffsetDateTime::now_utc(),
+        wait: None,
     };
     intake.runner.start(work, slot, holding);
 }

@@ -51,6 +51,12 @@ impl Problem {
         }
     }
 
+    /// Its status.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
     /// 401.
     #[must_use]
     pub fn unauthorized(detail: &str) -> Self {

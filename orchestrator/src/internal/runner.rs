@@ -9,7 +9,9 @@ use shared::life::{Heart, Holding, Holdings};
 use shared::pipeline::{Pipeline, Subject, Verdict};
 use shared::stage::endpoint::Concurrency;
 use shared::stage::next::{self, Holder, Kept};
-use shared::stage::{Attempt, Ended, Endpoints, LimitKeys, Proofs, Versions, attempt, is_passed_over, versions};
+use shared::stage::{
+    Attempt, Ended, Endpoints, LimitKeys, Proofs, Versions, attempt, is_passed_over, spans, versions, waits,
+};
 use shared::store::group::Group;
 use shared::store::load::Work;
 use shared::store::relay::Queued;
@@ -141,6 +143,7 @@ impl Runner {
     }
 
     async fn run(&self, mut work: Work) {
+        waits::record(&work);
         let pipeline = match self.versions.get(&work.pipeline).await {
             Ok(pipeline) => pipeline,
             Err(error) => {
@@ -172,7 +175,7 @@ impl Runner {
                 tracestate: work.tracestate.clone(),
             };
             let _in_work = InWork::at("running", &stage.name);
-            let span = attempt::span(&context, &work, stage);
+            let span = spans::attempt(&context, &work, stage);
             let attempt = Attempt {
                 endpoints: &self.endpoints,
                 admission: &Concurrency,
@@ -189,6 +192,7 @@ impl Runner {
             {
                 Ok(ended) => ended,
                 Err(abandoned) => {
+                    spans::abandoned(&span, &abandoned);
                     // Given back, not dropped: if it is still ours nobody else would ever come for it.
                     tracing::warn!(receipt.id = %work.hold.id, trace_id = work.trace_id(), cause = %abandoned.cause, "given back");
                     let step = next::abandon(&work, To::WaitInternal(Duration::ZERO), abandoned);
@@ -196,7 +200,7 @@ impl Runner {
                     return;
                 }
             };
-            span.record("chekhov.outcome", ended.verdict.name());
+            spans::ended(&span, &ended);
             drop(span);
             let Some(kept) = self.settle(&work, &pipeline, ended, &subject).await else {
                 return;

@@ -16,9 +16,15 @@ use lapin::{Channel, Confirmation, Event};
 use shared::handoff::{self, Address, Handed, PATIENCE};
 use shared::store::relay::Queued;
 use shared::telemetry::TraceContext;
+use shared::telemetry::names::{
+    ERROR_TYPE, MESSAGING_BATCH_MESSAGE_COUNT, MESSAGING_DESTINATION_NAME, MESSAGING_MESSAGE_ID,
+    MESSAGING_OPERATION_NAME, MESSAGING_OPERATION_TYPE, MESSAGING_RABBITMQ_DESTINATION_ROUTING_KEY, MESSAGING_SYSTEM,
+    RECEIPT_ID, SERVER_ADDRESS, SERVER_PORT, STATUS,
+};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval, timeout};
 use tokio_util::sync::CancellationToken;
+use tracing::field::Empty;
 use tracing::{Span, info_span};
 
 use super::bunch::{Bunch, bunches};
@@ -186,7 +192,7 @@ async fn session(
                 for bunch in bunches.by_ref() {
                     number += 1;
                     let n = number;
-                    let published = timeout(PATIENCE, publish(&channel, queues, &bunch)).await;
+                    let published = timeout(PATIENCE, publish(&channel, address, queues, &bunch)).await;
                     sent.insert(n, bunch);
                     match published {
                         Ok(Ok(confirm)) => {
@@ -251,14 +257,20 @@ async fn next(
     publications
 }
 
-async fn publish(channel: &Channel, queues: &[Queue], bunch: &Bunch) -> Result<lapin::PublisherConfirm, lapin::Error> {
+async fn publish(
+    channel: &Channel,
+    broker: &Address,
+    queues: &[Queue],
+    bunch: &Bunch,
+) -> Result<lapin::PublisherConfirm, lapin::Error> {
     let queue = queues
         .iter()
         .find(|queue| queue.destination == bunch.destination)
         .map(|queue| queue.name.as_str())
         .unwrap_or_default();
     // Each receipt's trace has its own.
-    let (spans, handed): (Vec<_>, Vec<_>) = bunch.receipts.iter().map(|receipt| hand(receipt, queue)).unzip();
+    let hand = |receipt| hand(receipt, queue, broker, bunch.receipts.len());
+    let (spans, handed): (Vec<_>, Vec<_>) = bunch.receipts.iter().map(hand).unzip();
     let (body, properties) = handoff::encode(&handed).map_err(std::io::Error::other)?;
     let options = BasicPublishOptions {
         mandatory: true,
@@ -267,21 +279,34 @@ async fn publish(channel: &Channel, queues: &[Queue], bunch: &Bunch) -> Result<l
     let published = channel
         .basic_publish("".into(), queue.into(), options, &body, properties)
         .await;
+    if published.is_err() {
+        for span in &spans {
+            span.record(STATUS, "ERROR");
+            span.record(ERROR_TYPE, "not_sent");
+        }
+    }
     drop(spans);
     published
 }
 
-/// A receipt as its message says it, with the span of its publishing.
-fn hand(receipt: &Queued, queue: &str) -> (Span, Handed) {
+/// A receipt as its message says it, with the span of its publishing; so many share the message.
+fn hand(receipt: &Queued, queue: &str, broker: &Address, together: usize) -> (Span, Handed) {
     let intake = TraceContext {
         traceparent: receipt.traceparent.clone(),
         tracestate: receipt.tracestate.clone(),
     };
     let span = info_span!(
         target: "chekhov", "publish", otel.name = %format_args!("publish {queue}"), otel.kind = "producer",
-        messaging.system = "rabbitmq", messaging.operation.name = "publish", messaging.operation.type = "send",
-        messaging.destination.name = queue, receipt.id = %receipt.id,
+        otel.status_code = Empty, { MESSAGING_SYSTEM } = "rabbitmq", { MESSAGING_OPERATION_NAME } = "publish",
+        { MESSAGING_OPERATION_TYPE } = "send", { MESSAGING_DESTINATION_NAME } = queue,
+        { MESSAGING_RABBITMQ_DESTINATION_ROUTING_KEY } = queue, { MESSAGING_BATCH_MESSAGE_COUNT } = Empty,
+        { MESSAGING_MESSAGE_ID } = %format_args!("{}:{}", receipt.id, receipt.epoch),
+        { SERVER_ADDRESS } = broker.host, { SERVER_PORT } = broker.port, { RECEIPT_ID } = %receipt.id,
+        { ERROR_TYPE } = Empty,
     );
+    if together > 1 {
+        span.record(MESSAGING_BATCH_MESSAGE_COUNT, together);
+    }
     intake.adopt(&span);
     let handed = Handed {
         id: receipt.id,

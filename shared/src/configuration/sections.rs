@@ -156,7 +156,7 @@ pub struct Dispatcher {
 }
 
 /// `[telemetry]`
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Telemetry {
     /// `json` or `human`. Default `json`.
@@ -166,6 +166,10 @@ pub struct Telemetry {
     pub endpoint: Option<String>,
     /// Where a receipt's trace is looked at, `{trace_id}` in it: `http://127.0.0.1:16686/trace/{trace_id}`. Absent: no links.
     pub trace_url: Option<String>,
+    /// The share of traces that begin here and are exported, from 0 to 1; whose trace is continued decides for its receipt. Default
+    /// 1.
+    #[serde(default = "whole")]
+    pub sampling: f64,
     /// The filter of logs, as `tracing_subscriber::EnvFilter` reads it. Default `info`.
     pub filter: Option<String>,
 }
@@ -174,11 +178,20 @@ impl Telemetry {
     pub(super) fn check(&self) -> Vec<Mistake> {
         let is_template =
             |url: &String| (url.starts_with("http://") || url.starts_with("https://")) && url.contains("{trace_id}");
-        if self.trace_url.as_ref().is_none_or(is_template) {
-            Vec::new()
-        } else {
-            vec![("trace_url", "a URL such as \"http://127.0.0.1:16686/trace/{trace_id}\"")]
+        let mut mistakes = Vec::new();
+        if !self.trace_url.as_ref().is_none_or(is_template) {
+            mistakes.push(("trace_url", "a URL such as \"http://127.0.0.1:16686/trace/{trace_id}\""));
         }
+        if !(0.0..=1.0).contains(&self.sampling) {
+            mistakes.push(("sampling", "from 0 to 1"));
+        }
+        mistakes
+    }
+
+    /// The share of the traces that begin here and are exported: none without an endpoint.
+    #[must_use]
+    pub fn ratio(&self) -> f64 {
+        if self.endpoint.is_some() { self.sampling } else { 0.0 }
     }
 }
 
@@ -240,6 +253,9 @@ fn dispatcher_listen() -> SocketAddr {
 }
 fn backlog() -> i64 {
     50_000
+}
+fn whole() -> f64 {
+    1.0
 }
 fn yes() -> bool {
     true

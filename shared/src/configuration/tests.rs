@@ -52,6 +52,8 @@ fn every_mistake_is_named_with_its_key() {
         trace_url = "http://localhost/trace"
         [orchestrator]
         in_flight = 0
+        [telemetry]
+        sampling = 1.5
         [[intake.tokens]]
         name = "shop"
         role = "owner"
@@ -72,6 +74,7 @@ fn every_mistake_is_named_with_its_key() {
         "heartbeat.every:",
         "telemetry.trace_url:",
         "orchestrator.in_flight:",
+        "telemetry.sampling:",
         "intake.tokens:",
     ] {
         let named = mistakes.iter().filter(|mistake| mistake.starts_with(place)).count();

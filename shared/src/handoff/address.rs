@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
+use lapin::uri::AMQPUri;
 use lapin::{Connection, ConnectionProperties};
 
 use super::{PATIENCE, timed_out};
@@ -12,6 +13,10 @@ use crate::tls::pem;
 /// The broker's URL, and what a TLS connection to it needs.
 #[derive(Clone)]
 pub struct Address {
+    /// Its host.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
     url: Secret,
     tls: OwnedTLSConfig,
 }
@@ -22,7 +27,11 @@ impl Address {
     /// # Errors
     /// Every file that cannot be used, with its key.
     pub fn read(rabbitmq: &RabbitMq) -> Result<Self, Invalid> {
+        let url = rabbitmq.url.expose().parse::<AMQPUri>();
+        let authority = url.map(|url| url.authority).unwrap_or_default();
         Ok(Self {
+            host: authority.host,
+            port: authority.port,
             url: rabbitmq.url.clone(),
             tls: rabbitmq
                 .tls

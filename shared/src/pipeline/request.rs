@@ -46,6 +46,8 @@ pub struct Request {
     pub(super) stage: String,
     pub(super) method: Method,
     pub(super) path: Template,
+    /// The path as the pipeline spells it, without a query.
+    pub(super) spelled: String,
     pub(super) when: Option<Filter>,
     pub(super) for_each: Option<Filter>,
     pub(super) query: Vec<(String, Filter)>,
@@ -102,6 +104,12 @@ pub struct Rendered {
 }
 
 impl Request {
+    /// Its path as the pipeline spells it, without a query: nothing of a receipt is in it.
+    #[must_use]
+    pub fn template(&self) -> &str {
+        &self.spelled
+    }
+
     /// Whether its `when` holds.
     ///
     /// # Errors

@@ -91,18 +91,6 @@ pub fn key(work: &Work, stage: &Stage, request: &Request, item: Option<usize>) -
     )
 }
 
-/// The span of an attempt, a child of `parent`; its outcome is recorded when it ends.
-#[must_use]
-pub fn span(parent: &TraceContext, work: &Work, stage: &Stage) -> tracing::Span {
-    let span = tracing::info_span!(
-        target: "chekhov", "attempt",
-        otel.name = %format_args!("stage {}", stage.name), receipt.id = %work.hold.id,
-        chekhov.stage = %stage.name, chekhov.attempt = work.counters.attempt + 1, chekhov.outcome = tracing::field::Empty,
-    );
-    parent.adopt(&span);
-    span
-}
-
 /// Runs one attempt of the stage that `work` is at.
 ///
 /// # Errors

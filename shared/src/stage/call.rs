@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
-use tracing::{Instrument, info_span};
+use tracing::Instrument;
 use uuid::Uuid;
 
 use super::attempt::{Attempt, key};
@@ -11,6 +11,7 @@ use super::credentials::Token;
 use super::endpoint::{Endpoint, Purpose, Unadmitted};
 use super::registering::register;
 use super::repeats::{Asked, Sent, repeated};
+use super::spans;
 use crate::pipeline::{Effect, Exchange, Rendered, Request, Stage, Subject, To, Verdict, constrain};
 use crate::store::StoreError;
 use crate::store::load::Work;
@@ -217,6 +218,7 @@ pub(super) fn row(aim: &Aim<'_>) -> Call {
     }
 }
 
+/// Sends a call that was sent so many times before.
 pub(super) async fn send(
     attempt: &Attempt<'_>,
     endpoint: &Endpoint,
@@ -224,15 +226,10 @@ pub(super) async fn send(
     token: Option<&Token>,
     request: &Request,
     row: &mut Call,
+    resends: usize,
 ) -> Exchange {
-    let span = info_span!(
-        target: "chekhov", "call",
-        otel.name = %rendered.method, otel.kind = "client", otel.status_code = tracing::field::Empty,
-        http.request.method = %rendered.method, http.response.status_code = tracing::field::Empty,
-        http.request.resend_count = row.attempt - 1, server.address = %endpoint.name,
-        chekhov.stage = %row.stage, chekhov.request = %row.request,
-    );
-    attempt.trace.adopt(&span);
+    let sent = (&rendered.method, request.template());
+    let span = spans::call(&attempt.trace, endpoint, sent, row, resends);
     let trace = attempt.trace.of(&span);
     let begun = Instant::now();
     let exchange = attempt
@@ -241,16 +238,7 @@ pub(super) async fn send(
         .instrument(span.clone())
         .await;
     row.duration = begun.elapsed();
-    let failed = match &exchange {
-        Exchange::Answered { status, .. } => {
-            span.record("http.response.status_code", status);
-            *status >= 400
-        }
-        Exchange::NotSent { .. } | Exchange::Lost { .. } => true,
-    };
-    if failed {
-        span.record("otel.status_code", "ERROR");
-    }
+    spans::exchanged(&span, &exchange);
     exchange
 }
 

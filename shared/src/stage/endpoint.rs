@@ -289,6 +289,26 @@ impl Endpoint {
         self.credentials.as_ref()
     }
 
+    /// Where it is.
+    pub(super) fn host(&self) -> &str {
+        self.base.host()
+    }
+
+    /// See [`Self::host`].
+    pub(super) fn port(&self) -> u16 {
+        self.base.port()
+    }
+
+    /// The path that all of its requests begin with.
+    pub(super) fn path(&self) -> &str {
+        self.base.path()
+    }
+
+    /// The URL of what is below it, as it is given.
+    pub(super) fn url(&self, below: &str) -> String {
+        self.base.url(below)
+    }
+
     /// How long one call may take, where its request says nothing else.
     #[must_use]
     pub fn timeout(&self) -> Duration {

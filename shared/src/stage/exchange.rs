@@ -53,6 +53,27 @@ impl Base {
         }
     }
 
+    /// Its host.
+    pub(super) fn host(&self) -> &str {
+        self.authority.host()
+    }
+
+    /// Its port, the scheme's if it names none.
+    pub(super) fn port(&self) -> u16 {
+        let usual = if self.scheme == Scheme::HTTPS { 443 } else { 80 };
+        self.authority.port_u16().unwrap_or(usual)
+    }
+
+    /// Its path, without a `/` at its end.
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// What is below it, as it is given.
+    pub(super) fn url(&self, below: &str) -> String {
+        format!("{}://{}{}{below}", self.scheme, self.authority, self.path)
+    }
+
     /// What is below it.
     fn uri(&self, path_and_query: &str) -> Result<Uri, String> {
         let wrong = |error: &dyn std::fmt::Display| format!("the URL cannot be used: {error}");

@@ -14,7 +14,9 @@ mod repeats;
 pub mod sends;
 mod signature;
 mod skip;
+pub mod spans;
 pub mod versions;
+pub mod waits;
 
 pub use attempt::{Abandoned, Attempt, Ended};
 pub use call::Unmade;

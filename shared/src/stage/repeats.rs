@@ -43,7 +43,7 @@ struct Once {
 /// Sends a request, and again with another token where one was refused.
 pub(super) async fn repeated(asked: &Asked<'_>) -> Result<Sent, Unmade> {
     let Some(credentials) = asked.endpoint.credentials() else {
-        let once = once(asked).await?;
+        let once = once(asked, 0).await?;
         return Ok(asked.saw(once, Vec::new(), false));
     };
     let by = Renewer {
@@ -57,7 +57,7 @@ pub(super) async fn repeated(asked: &Asked<'_>) -> Result<Sent, Unmade> {
     if let Err(error) = credentials.ready(&by).await {
         return without_token(asked, error);
     }
-    let mut last = once(asked).await?;
+    let mut last = once(asked, 0).await?;
     let mut calls = Vec::new();
     for _ in 0..REPEATS {
         if !matches!(last.verdict, Verdict::Credentials { .. }) {
@@ -72,7 +72,9 @@ pub(super) async fn repeated(asked: &Asked<'_>) -> Result<Sent, Unmade> {
             }
         }
         // What cannot be repeated has been answered all the same.
-        let Ok(next) = once(asked).await else { break };
+        let Ok(next) = once(asked, calls.len() + 1).await else {
+            break;
+        };
         calls.push(std::mem::replace(&mut last, next).row);
     }
     let refused = refuses(credentials, asked, &mut last);
@@ -125,8 +127,9 @@ fn without_token(asked: &Asked<'_>, error: NoToken) -> Result<Sent, Unmade> {
     })
 }
 
-/// Waits for its turn, makes the call with the newest token, and judges what came of it.
-async fn once(asked: &Asked<'_>) -> Result<Once, Unmade> {
+/// Waits for its turn, makes the call with the newest token, and judges what came of it. It was made so many times before in this
+/// attempt.
+async fn once(asked: &Asked<'_>, repeats: usize) -> Result<Once, Unmade> {
     let Asked {
         attempt, aim, endpoint, ..
     } = *asked;
@@ -136,6 +139,7 @@ async fn once(asked: &Asked<'_>) -> Result<Once, Unmade> {
     }
     let token = endpoint.credentials().and_then(Credentials::current);
     let mut row = row(aim);
+    let resends = usize::try_from(aim.work.counters.attempt).unwrap_or_default() + repeats;
     let begun = Instant::now();
     let exchange = send(
         attempt,
@@ -144,6 +148,7 @@ async fn once(asked: &Asked<'_>) -> Result<Once, Unmade> {
         token.as_deref(),
         aim.request,
         &mut row,
+        resends,
     )
     .await;
     drop(permit);

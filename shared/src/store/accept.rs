@@ -97,10 +97,13 @@ impl Batch for AcceptBatch {
                 select id, merchant, external_id, pipeline, content::json, traceparent, tracestate, deadline
                 from judged where fresh
             ), opened as (
-                insert into work (id, pipeline, state, position, destination, epoch, owner, deadline, internal_due_at, first_call_key)
+                insert into work (id, pipeline, state, position, destination, epoch, owner, deadline, internal_due_at, first_call_key,
+                                  wait_began, wait_kind)
                 select id, pipeline, case when owner is null then 'waiting' else 'running' end::open_state, 0, destination, 1, owner, deadline,
                        case when owner is null and not first_call then now() end,
-                       case when first_call then coalesce(deadline, 'infinity') end
+                       case when first_call then coalesce(deadline, 'infinity') end,
+                       case when owner is null then now() end,
+                       case when owner is null then case when first_call then 'turn' else 'timer' end end::wait_kind
                 from judged where fresh
             )
             select receipt as "receipt!" from keys

@@ -124,6 +124,7 @@ pub async fn hand_back(pool: &PgPool, instance: Uuid, handed: &[(Uuid, i32)], re
             ) work
         ), moved as (
             update work set state = 'waiting', epoch = epoch + 1, moved_at = now(), reason = $4,
+                   wait_began = coalesce(wait_began, moved_at), wait_kind = coalesce(wait_kind, 'queue'), wait_reason = 'handed back',
                    first_call_key = case when not held.tried then coalesce(deadline, 'infinity') end,
                    call_due_at = case when held.tried then now() end
             from held where work.ctid = held.place

@@ -35,7 +35,7 @@ pub async fn take_over_internal(pool: &PgPool, dead: Uuid, beat: Option<i64>) ->
             select id from work where owner = $1 and state = 'running' order by id for update
         )
         update work set state = 'waiting', owner = null, epoch = epoch + 1, internal_due_at = now(), moved_at = now(),
-               reason = 'its orchestrator died; taken over'
+               reason = 'its orchestrator died; taken over', wait_began = now(), wait_kind = 'timer', wait_reason = 'its orchestrator died'
         from held where work.id = held.id
         "#,
         dead
@@ -60,7 +60,7 @@ pub async fn take_over_calls(pool: &PgPool, dead: Uuid) -> Result<u64, StoreErro
         )
         update work set state = 'waiting', owner = null, epoch = epoch + 1, call_due_at = now(), moved_at = now(),
                unknown_at = case when unresolved then now() end, absents = 0,
-               reason = 'its dispatcher died; taken over'
+               reason = 'its dispatcher died; taken over', wait_began = now(), wait_kind = 'timer', wait_reason = 'its dispatcher died'
         from held where work.id = held.id
         "#,
         dead
@@ -117,7 +117,8 @@ pub async fn requeue_lost(
             order by id for update
         ), moved as (
             update work set state = 'waiting', epoch = epoch + 1, call_due_at = now(), moved_at = now(),
-                   reason = 'its message was lost; queued again'
+                   reason = 'its message was lost; queued again',
+                   wait_began = coalesce(wait_began, moved_at), wait_kind = coalesce(wait_kind, 'queue'), wait_reason = 'its message was lost'
             from held where work.id = held.id
             returning work.id
         ), taken as (
@@ -175,7 +176,8 @@ pub async fn give_back(pool: &PgPool, owner: Uuid, strays: &[Owned]) -> Result<u
                internal_due_at = case when state = 'running' then now() end,
                call_due_at = case when state = 'dispatching' then now() end,
                unknown_at = case when unresolved then now() end, absents = 0,
-               reason = 'its owner had forgotten it; given back'
+               reason = 'its owner had forgotten it; given back', wait_began = now(), wait_kind = 'timer',
+               wait_reason = 'its owner had forgotten it'
         from held where work.id = held.id
         "#,
         owner,

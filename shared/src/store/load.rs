@@ -41,6 +41,21 @@ pub struct Work {
     pub counters: Counters,
     /// What is known about the call that registers.
     pub standing: Standing,
+    /// When its row was moved last: taken by its owner, or queued.
+    pub moved_at: OffsetDateTime,
+    /// What it waited for before that; `None`: its owner took it on.
+    pub wait: Option<Wait>,
+}
+
+/// What a receipt waited for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wait {
+    /// When it began.
+    pub since: OffsetDateTime,
+    /// `timer`, `turn`, `queue`, `original` or `person`.
+    pub kind: String,
+    /// Why, where something went wrong; in our words alone.
+    pub reason: Option<String>,
 }
 
 impl Work {
@@ -78,6 +93,7 @@ pub async fn works(connection: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<Wo
         r#"
         select w.id, w.pipeline, w.position, w.destination, w.epoch, w.owner, w.attempt, w.failures, w.polls, w.undeclared,
                w.reissues, w.spent_ms, w.unresolved, w.registered, w.absents, coalesce(w.sent, w.unresolved or w.registered) as "sent!", w.deadline, w.limit_key,
+               w.moved_at, w.wait_began, w.wait_kind::text as wait_kind, w.wait_reason,
                r.merchant as "merchant!", r.external_id as "external_id!", r.content::text as "content!",
                r.traceparent as "traceparent!", r.tracestate
         from work w
@@ -139,6 +155,12 @@ pub async fn works(connection: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<Wo
                 sent: row.sent,
                 absents: row.absents,
             },
+            moved_at: row.moved_at,
+            wait: row.wait_began.zip(row.wait_kind).map(|(since, kind)| Wait {
+                since,
+                kind,
+                reason: row.wait_reason,
+            }),
         })
         .collect())
 }

@@ -1,7 +1,11 @@
 //! W3C trace context: read at the door, stored with the receipt, sent with every call and message.
 
-use opentelemetry::Context;
-use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
+use std::time::SystemTime;
+
+use opentelemetry::trace::{
+    Span as _, SpanBuilder, SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState, Tracer,
+};
+use opentelemetry::{Context, KeyValue};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
@@ -36,10 +40,11 @@ impl TraceContext {
         }
     }
 
-    /// The context of `span`, with which a trace begins; one of its own while no traces are exported.
+    /// The context of `span`, with which a trace begins; one of its own while no spans are made, sampled or not by the same
+    /// `ratio`, so that what others trace of it later is whole.
     #[must_use]
-    pub fn begun(span: &Span) -> Self {
-        let root = Self::root(false);
+    pub fn begun(span: &Span, ratio: f64) -> Self {
+        let root = Self::root(rand::random::<f64>() < ratio);
         let context = root.of(span);
         if context.trace_id() == root.trace_id() {
             root
@@ -97,11 +102,34 @@ impl TraceContext {
         }
     }
 
-    /// Links `span` to this context, as messaging conventions ask beside the parent.
+    /// Links `span` to this context: to whom its trace is not continued from, or, as messaging conventions ask, beside the
+    /// parent.
     pub fn link(&self, span: &Span) {
         if let Some(context) = self.span_context() {
             span.add_link(context);
         }
+    }
+
+    /// Records a span of this context that is over, if its trace is sampled.
+    pub fn past(
+        &self,
+        name: &'static str,
+        (since, until): (SystemTime, SystemTime),
+        attributes: impl FnOnce() -> Vec<KeyValue>,
+    ) {
+        if !super::is_on() {
+            return;
+        }
+        let Some(parent) = self.span_context().filter(SpanContext::is_sampled) else {
+            return;
+        };
+        let builder = SpanBuilder::from_name(name)
+            .with_start_time(since)
+            .with_attributes(attributes());
+        let tracer = opentelemetry::global::tracer("chekhov");
+        let mut span = tracer.build_with_context(builder, &Context::new().with_remote_span_context(parent));
+        // Clocks of two machines may differ by more than it took.
+        span.end_with_timestamp(until.max(since));
     }
 
     fn span_context(&self) -> Option<SpanContext> {

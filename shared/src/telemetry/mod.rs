@@ -2,21 +2,28 @@
 
 pub mod context;
 pub mod described;
+mod export;
 pub mod metrics;
+pub mod names;
+mod sampling;
 
 pub use context::TraceContext;
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use opentelemetry::trace::TracerProvider;
-use opentelemetry_otlp::{WithExportConfig, WithHttpConfig};
-use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
-use tracing_subscriber::filter::{FilterExt, LevelFilter, filter_fn};
+use tracing::subscriber::Interest;
+use tracing_subscriber::filter::{FilterExt, LevelFilter, dynamic_filter_fn, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
-use uuid::Uuid;
 
 use crate::configuration::{LogFormat, Telemetry};
+
+/// How long what is left may take to be sent when the process ends.
+const FLUSH: Duration = Duration::from_secs(5);
 
 /// Keeps the export of traces going; [`Guard::flush`] it before the process ends.
 pub struct Guard {
@@ -46,76 +53,58 @@ pub fn start(configuration: &Telemetry, service: &'static str) -> Result<Guard, 
     let provider = configuration
         .endpoint
         .as_deref()
-        .map(|endpoint| provider(endpoint, service))
+        .map(|endpoint| export::provider(endpoint, configuration, service))
         .transpose()?;
     // Spans of a receipt's trace are the collector's. Without hints nothing of what others trace could be left out early.
     let logged = filter_fn(|metadata| !is_traced(metadata)).with_max_level_hint(LevelFilter::TRACE);
     let registry = tracing_subscriber::registry().with(logs.with_filter(filter.and(logged)));
     match &provider {
-        Some(provider) => {
+        Some((provider, valve)) => {
+            let valve = Arc::clone(valve);
+            // What others trace of themselves is no part of a receipt's story.
+            let wanted = dynamic_filter_fn(move |metadata, _| is_traced(metadata) && valve.admits())
+                .with_callsite_filter(|metadata| {
+                    if is_traced(metadata) {
+                        Interest::sometimes()
+                    } else {
+                        Interest::never()
+                    }
+                })
+                .with_max_level_hint(LevelFilter::INFO);
             let traces = tracing_opentelemetry::layer()
                 .with_tracer(provider.tracer("chekhov"))
                 .with_location(false)
                 .with_threads(false)
+                .with_target(false)
                 .with_tracked_inactivity(false)
-                // What others trace of themselves is no part of a receipt's story.
-                .with_filter(filter_fn(is_traced).with_max_level_hint(LevelFilter::INFO));
+                .with_filter(wanted);
+            // For spans that are over when they are recorded: `tracing` has none of those.
+            opentelemetry::global::set_tracer_provider(provider.clone());
             registry.with(traces).try_init()
         }
         // No layer at all, not an empty one: that would have every span made for nobody.
         None => registry.try_init(),
     }
     .map_err(|error| Error(error.to_string()))?;
-    Ok(Guard { provider })
+    Ok(Guard {
+        provider: provider.map(|(provider, _)| provider),
+    })
 }
 
 fn is_traced(metadata: &tracing::Metadata<'_>) -> bool {
     metadata.is_span() && metadata.target() == "chekhov"
 }
 
-fn provider(endpoint: &str, service: &'static str) -> Result<SdkTracerProvider, Error> {
-    // The exporter has a thread and a blocking client of its own: a slow collector never slows a receipt.
-    let exporter = std::thread::scope(|scope| {
-        scope
-            .spawn(|| {
-                opentelemetry_otlp::SpanExporter::builder()
-                    .with_http()
-                    .with_http_client(reqwest_blocking()?)
-                    .with_endpoint(format!("{}/v1/traces", endpoint.trim_end_matches('/')))
-                    .build()
-                    .map_err(|error| Error(format!("telemetry.endpoint: {error}")))
-            })
-            .join()
-            .map_err(|_| Error("telemetry.endpoint: the exporter could not be made".to_owned()))?
-    })?;
-    Ok(SdkTracerProvider::builder()
-        .with_batch_exporter(exporter)
-        .with_resource(
-            Resource::builder()
-                .with_service_name(service)
-                .with_attribute(opentelemetry::KeyValue::new(
-                    "service.instance.id",
-                    Uuid::now_v7().to_string(),
-                ))
-                .build(),
-        )
-        .build())
-}
-
-fn reqwest_blocking() -> Result<reqwest::blocking::Client, Error> {
-    // Whoever comes first installs it; the client panics without one, also towards http.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::blocking::Client::builder()
-        .timeout(std::time::Duration::from_secs(5))
-        .build()
-        .map_err(|error| Error(error.to_string()))
+/// Whether spans are made at this moment.
+fn is_on() -> bool {
+    tracing::span_enabled!(target: "chekhov", tracing::Level::INFO)
 }
 
 impl Guard {
-    /// Sends what is left. Blocks for seconds if the collector hangs: call it off the runtime's threads.
+    /// Sends what is left, for five seconds at most. It blocks: call it off the runtime's threads.
     pub fn flush(self) {
         if let Some(provider) = self.provider
-            && let Err(error) = provider.shutdown()
+            && let Err(error) = provider.shutdown_with_timeout(FLUSH)
         {
             tracing::warn!(%error, "spans were lost at the end");
         }

@@ -16,6 +16,7 @@ mod tallies;
 mod tokens;
 mod transitions;
 mod unknown;
+mod waits;
 
 use std::time::Duration;
 

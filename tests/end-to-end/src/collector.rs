@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::StatusCode;
+use axum::http;
 use axum::routing::post;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
+use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use prost::Message;
 
 /// A span as it was exported.
@@ -19,6 +20,10 @@ pub struct Span {
     pub service: String,
     /// Its name.
     pub name: String,
+    /// When it began and ended, in nanoseconds of Unix time.
+    pub times: (u64, u64),
+    /// Its status is an error.
+    pub failed: bool,
     /// 1 internal, 2 server, 3 client, 4 producer, 5 consumer.
     pub kind: i32,
     /// 32 hexadecimal digits.
@@ -27,8 +32,8 @@ pub struct Span {
     pub span_id: String,
     /// 16 hexadecimal digits, or nothing.
     pub parent_id: String,
-    /// The ids of the spans it is linked to.
-    pub links: Vec<String>,
+    /// The trace and span ids that it is linked to.
+    pub links: Vec<(String, String)>,
     /// Attributes, as text.
     pub attributes: BTreeMap<String, String>,
 }
@@ -59,6 +64,22 @@ impl Collector {
         Ok(Self { endpoint, spans })
     }
 
+    /// One that takes connections and never answers, until the program ends. Answers its address.
+    ///
+    /// # Errors
+    /// When there is no port.
+    pub async fn hanging() -> anyhow::Result<String> {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let endpoint = format!("http://{}", listener.local_addr()?);
+        tokio::spawn(async move {
+            let mut connections = Vec::new();
+            while let Ok((connection, _)) = listener.accept().await {
+                connections.push(connection);
+            }
+        });
+        Ok(endpoint)
+    }
+
     /// What `telemetry.endpoint` is set to.
     #[must_use]
     pub fn endpoint(&self) -> &str {
@@ -79,9 +100,9 @@ impl Collector {
     }
 }
 
-async fn receive(State(spans): State<Spans>, body: Bytes) -> StatusCode {
+async fn receive(State(spans): State<Spans>, body: Bytes) -> http::StatusCode {
     let Ok(request) = ExportTraceServiceRequest::decode(body) else {
-        return StatusCode::BAD_REQUEST;
+        return http::StatusCode::BAD_REQUEST;
     };
     let mut received = Vec::new();
     for resource in request.resource_spans {
@@ -94,11 +115,17 @@ async fn receive(State(spans): State<Spans>, body: Bytes) -> StatusCode {
             received.push(Span {
                 service: service.clone(),
                 name: span.name,
+                times: (span.start_time_unix_nano, span.end_time_unix_nano),
+                failed: span.status.is_some_and(|status| status.code() == StatusCode::Error),
                 kind: span.kind,
                 trace_id: hex::encode(span.trace_id),
                 span_id: hex::encode(span.span_id),
                 parent_id: hex::encode(span.parent_span_id),
-                links: span.links.iter().map(|link| hex::encode(&link.span_id)).collect(),
+                links: span
+                    .links
+                    .iter()
+                    .map(|link| (hex::encode(&link.trace_id), hex::encode(&link.span_id)))
+                    .collect(),
                 attributes: attributes(span.attributes),
             });
         }
@@ -107,7 +134,7 @@ async fn receive(State(spans): State<Spans>, body: Bytes) -> StatusCode {
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .append(&mut received);
-    StatusCode::OK
+    http::StatusCode::OK
 }
 
 fn attributes(given: Vec<KeyValue>) -> BTreeMap<String, String> {

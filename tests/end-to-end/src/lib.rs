@@ -24,6 +24,7 @@ mod proxy;
 mod receipts;
 mod servers;
 mod stack;
+mod tree;
 
 pub use api::{Answer, Api, Call, Receipt};
 pub use backlog::Backlog;
@@ -44,3 +45,4 @@ pub use proxy::Proxy;
 pub use receipts::{fixture, fresh, read, receipts_with_sellers};
 pub use servers::{Database, Servers, Urls, rabbitmq_metrics};
 pub use stack::{Member, Stack};
+pub use tree::tree;

@@ -157,6 +157,7 @@ async fn strike(shared: &Arc<Shared>, job: Job, fault: &Fault) -> Option<Answer>
         }
         Mode::CommitThenDrop => {
             job.work(shared);
+            tokio::time::sleep(fault.latency()).await;
             None
         }
         Mode::CommitLate => {

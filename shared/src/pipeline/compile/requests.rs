@@ -43,6 +43,7 @@ pub(super) fn request(stage: &str, name: &str, table: &Table, context: &mut Cont
         stage,
         items: given.for_each.is_some(),
     };
+    let spelled = path.split('?').next().unwrap_or_default().to_owned();
     let path = places.template(&path_place, &path, found);
     let mut filter = |key: &str, text: Option<String>| {
         text.and_then(|text| found.keep(&format!("{place}.{key}"), Filter::compile(&text)))
@@ -100,6 +101,7 @@ pub(super) fn request(stage: &str, name: &str, table: &Table, context: &mut Cont
         stage: stage.to_owned(),
         method,
         path: path?,
+        spelled,
         when,
         for_each,
         query,

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use http::Method;
 use http::header::CONTENT_TYPE;
-use tracing::{Instrument, info_span};
+use tracing::Instrument;
 use uuid::Uuid;
 
 use super::{Credentials, Renewer};
 use crate::configuration::Secret;
 use crate::pipeline::{Effect, Exchange, Rendered, Verdict, default_verdict};
+use crate::stage::spans;
 
 /// The lives that a token may have.
 const LIVES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_hours(24 * 366));
@@ -43,18 +44,15 @@ impl Credentials {
             reason: error.to_string(),
             after: None,
         })?;
-        let span = info_span!(
-            target: "chekhov", "token", otel.name = "POST", otel.kind = "client",
-            http.request.method = "POST", server.address = %self.destination,
-        );
-        by.trace.adopt(&span);
+        let span = spans::token(by.trace, by.endpoint, &self.source.post);
         let trace = by.trace.of(&span);
         let key = Uuid::new_v4().to_string();
         let exchange = by
             .endpoints
             .call(by.endpoint, &request, None, &key, &trace, None)
-            .instrument(span)
+            .instrument(span.clone())
             .await;
+        spans::exchanged(&span, &exchange);
         self.read(&exchange)
     }
 

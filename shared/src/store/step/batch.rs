@@ -156,10 +156,10 @@ async fn advance(
         with held as materialized (
             select given.*, work.place from unnest($1::uuid[], $2::int[], $3::uuid[], $4::text[], $5::bigint[], $6::smallint[], $7::text[],
                                        $8::int[], $9::int[], $10::int[], $11::int[], $12::int[], $13::bigint[], $14::bool[], $15::bool[],
-                                       $16::text[], $17::text[], $18::smallint[], $35::int[], $36::uuid[], $37::text[], $38::bool[])
+                                       $16::text[], $17::text[], $18::smallint[], $35::int[], $36::uuid[], $37::text[], $38::bool[], $39::text[])
                 as given (id, epoch, owner, to_, delay_ms, position, destination,
                           attempt, failures, polls, undeclared, reissues, spent_ms, unresolved, registered,
-                          reason, stage, from_, absents, original, limit_key, sent)
+                          reason, stage, from_, absents, original, limit_key, sent, because)
             cross join lateral (
                 select ctid as place from work where id = given.id and epoch = given.epoch and owner = given.owner and position = given.from_ for update
             ) work
@@ -177,6 +177,10 @@ async fn advance(
                 waits_for = held.original,
                 limit_key = coalesce(held.limit_key, case when work.destination = held.destination then work.limit_key end),
                 moved_at = now(),
+                wait_began = case when held.to_ not in ('own', 'queue') then now() end,
+                wait_kind = case held.to_ when 'internal' then 'timer' when 'call' then 'timer' when 'first_call' then 'turn'
+                            when 'original' then 'original' when 'parked' then 'person' end::wait_kind,
+                wait_reason = held.because,
                 attempt = held.attempt, failures = held.failures, polls = held.polls, undeclared = held.undeclared,
                 reissues = held.reissues, spent_ms = held.spent_ms,
                 unresolved = held.unresolved, registered = held.registered, sent = held.sent and work.destination = held.destination, reason = held.reason, absents = held.absents,
@@ -255,10 +259,24 @@ async fn advance(
         &items.iter().map(|item| item.to.original()).collect::<Vec<_>>() as &[Option<Uuid>],
         &items.iter().map(|item| item.limit_key.clone()).collect::<Vec<_>>() as &[Option<String>],
         &items.iter().map(|item| item.standing.sent).collect::<Vec<_>>(),
+        &items.iter().zip(ways).map(|(item, way)| because(item, way)).collect::<Vec<_>>() as &[Option<String>],
     )
     .fetch_all(connection)
     .await?;
     Ok(held.into_iter().collect())
+}
+
+/// Why it waits from here on, for its trace: what its last call came to, in our words alone. `None` where it does not wait, or for
+/// nothing that went wrong.
+fn because(item: &Step, way: &str) -> Option<String> {
+    if way == To::Own.state() || way == QUEUE {
+        return None;
+    }
+    let last = item.calls.last().filter(|call| call.outcome != "success")?;
+    Some(match last.status {
+        Some(status) => format!("{} after {status}", last.outcome),
+        None => format!("{} without an answer", last.outcome),
+    })
 }
 
 /// What is as its step leaves it already, by an earlier try whose answer was lost: anybody else would have raised the epoch.

@@ -4,10 +4,12 @@
 
 mod broker_and_database;
 mod closed;
+mod collector_configuration;
 mod credentials;
 mod destinations;
 mod everything_is_registered;
 mod faults;
+mod hanging_collector;
 mod instances;
 mod intake;
 mod jobs;
@@ -22,6 +24,7 @@ mod poison;
 mod refunds;
 mod roles;
 mod rolling;
+mod sampling;
 mod searching;
 mod secrets;
 mod spans;

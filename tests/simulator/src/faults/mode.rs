@@ -16,7 +16,7 @@ pub(crate) enum Mode {
     Refuse,
     /// Never answers; nothing is done.
     Hang,
-    /// Does the work, then closes the connection.
+    /// Does the work, then closes the connection, `latency_ms` later if that is given.
     CommitThenDrop,
     /// Reads the request, does nothing, closes the connection.
     DropBeforeCommit,

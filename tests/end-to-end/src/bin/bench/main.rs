@@ -8,6 +8,7 @@ mod outage;
 mod pairs;
 mod receipts;
 mod size;
+mod telemetry;
 mod usage;
 
 use std::path::Path;
@@ -28,6 +29,8 @@ enum What {
     Throughput(Throughput),
     /// What each process costs while it has nothing to do
     Idle,
+    /// What a collector of traces that hangs costs
+    Telemetry(telemetry::Telemetry),
     /// What early stages feel of an outage of the fiscal API, with a backlog
     Outage(outage::Outage),
     /// What a receipt costs with few and with very many in the tables
@@ -79,11 +82,15 @@ async fn main() -> anyhow::Result<()> {
     for service in ["validation", "tax", "documents"] {
         options = options.with(&format!("service.{service}.concurrency"), WIDE);
     }
+    if let Some(What::Telemetry(arguments)) = arguments.what {
+        return telemetry::run(&options, &template, &arguments).await;
+    }
     let mut stack = Stack::start(&options).await?;
     stack.ledger.set(&serde_json::json!({"done_after_ms": 0})).await?;
     match arguments.what {
         Some(What::Throughput(arguments)) => pairs::run(&stack, &template, &arguments).await,
         Some(What::Idle) => idle::run(&mut stack).await,
+        Some(What::Telemetry(_)) => Ok(()),
         Some(What::Outage(arguments)) => outage::run(&stack, &template, &arguments).await,
         Some(What::Size { sizes }) => size::run(&stack, &template, &sizes).await,
         Some(What::Due { waiting, handled }) => due::run(&mut stack, waiting, handled).await,
