@@ -182,7 +182,7 @@ async fn many_are_moved_together_and_each_by_its_own_guard(pool: PgPool) {
 async fn a_restart_leaves_no_way_to_register_twice(pool: PgPool) {
     let back = async |id, registers| Move {
         registers,
-        superseded: vec!["validate".to_owned(), "confirm".to_owned()],
+        superseded: vec!["register".to_owned(), "confirm".to_owned()],
         ..seen(&pool, id).await
     };
     for standing in [UNRESOLVED, REGISTERED] {
@@ -224,7 +224,7 @@ async fn a_restart_leaves_no_way_to_register_twice(pool: PgPool) {
         2,
         "what never came to a result has none that is superseded"
     );
-    assert_eq!(results[1], ("validate".to_owned(), "{}".to_owned()));
+    assert_eq!(results[1], ("register".to_owned(), "{}".to_owned()));
 }
 
 #[sqlx::test(migrations = "../migrations")]

@@ -6,10 +6,12 @@ use uuid::Uuid;
 use super::*;
 
 const STAGES: &str = r#"stages = ["validate", "document", "register", "confirm", "fetch"]"#;
-const REQUESTS: &str = r#"
+const VALIDATE: &str = r#"
     [validate.send]
     service = "s"
     post = "/"
+"#;
+const REQUESTS: &str = r#"
     [document.send]
     service = "s"
     put = "/"
@@ -26,8 +28,9 @@ const REQUESTS: &str = r#"
 "#;
 
 fn pipeline(stages: &str, more: &str) -> Pipeline {
+    let validate = if stages.contains("validate") { VALIDATE } else { "" };
     let source = Source {
-        toml: format!("name = \"p\"\n{stages}\n{REQUESTS}{more}"),
+        toml: format!("name = \"p\"\n{stages}\n{validate}{REQUESTS}{more}"),
         files: BTreeMap::new(),
         unread: BTreeMap::new(),
     };
