@@ -209,3 +209,30 @@ async fn what_waits_longest_is_found_by_indexes(_: PgPoolOptions, connect: PgCon
         assert!(sorts <= 1, "only the names are sorted: {lines:#?}");
     }
 }
+
+#[sqlx::test(migrations = "../migrations")]
+async fn what_is_there_when_tallies_come_is_counted(pool: PgPool) {
+    for sql in [
+        "drop table tallies",
+        "drop function tally cascade",
+        "drop function tallied",
+    ] {
+        sqlx::query(sql).execute(&pool).await.expect("it goes");
+    }
+    accept(&pool, Start::Waiting).await;
+    accept(&pool, Start::FirstCall).await;
+    let parked = accept(&pool, Start::Owned(ME)).await;
+    assert!(moves(&pool, step(held(parked, 1), To::Park)).await);
+    let migration = include_str!("../../../migrations/20261125000006_tallies.sql");
+    sqlx::raw_sql(migration).execute(&pool).await.expect("it is migrated");
+    let before = [
+        (Kind::Internal, 0, false, 1),
+        (Kind::Turn, 0, false, 1),
+        (Kind::Parked, 1, false, 1),
+    ];
+    let mut found = tallied(&pool).await;
+    found.sort_by_key(|(kind, ..)| *kind);
+    assert_eq!(found, before);
+    assert!(steered!(pool, cancel, parked));
+    assert_eq!(tallied(&pool).await.len(), 2, "what goes from what was there");
+}

@@ -10,7 +10,7 @@ use super::receipts;
 
 /// An endpoint, and whether a merchant's token and a viewer's may call it; an operator's may call each. One that may not is told
 /// so before anything else.
-const ENDPOINTS: [(&str, &str, bool, bool); 18] = [
+const ENDPOINTS: [(&str, &str, bool, bool); 20] = [
     ("post", "/v1/receipts", true, false),
     ("get", "/v1/receipts", true, true),
     ("get", "/v1/receipts/{id}", true, true),
@@ -20,6 +20,9 @@ const ENDPOINTS: [(&str, &str, bool, bool); 18] = [
     ("post", "/v1/receipts/{id}/reopen", false, false),
     ("post", "/v1/receipts/{id}/restart", false, false),
     ("post", "/v1/receipts/{id}/resolve", false, false),
+    // Which merchant's is looked at then: see `searching`.
+    ("get", "/v1/export", true, true),
+    ("get", "/v1/failures", false, true),
     ("get", "/v1/destinations", true, true),
     ("get", "/v1/destinations/{name}", true, true),
     ("patch", "/v1/destinations/{name}", false, false),
