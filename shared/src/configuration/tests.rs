@@ -50,10 +50,9 @@ fn every_mistake_is_named_with_its_key() {
         dead_after = "1s"
         [telemetry]
         trace_url = "http://localhost/trace"
+        sampling = 1.5
         [orchestrator]
         in_flight = 0
-        [telemetry]
-        sampling = 1.5
         [[intake.tokens]]
         name = "shop"
         role = "owner"
