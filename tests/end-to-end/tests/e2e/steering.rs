@@ -74,7 +74,7 @@ async fn a_wait_is_cut_short(stack: &mut Stack) {
     assert_eq!(entries.len(), 1, "{entries:?}");
     let entry = &entries[0];
     for (member, value) in [
-        ("by", json!("end-to-end")),
+        ("by", json!("the operator")),
         ("role", json!("operator")),
         ("action", json!("retry")),
         ("count", json!(1)),
@@ -181,14 +181,14 @@ async fn what_is_cancelled_says_why(stack: &mut Stack) {
     stack.shown_in(&posted, "waiting", SOON).await;
     assert_eq!(act(stack, &posted, "cancel").await, 204);
     let shown = stack.shown(&posted).await;
-    assert_eq!(shown.reason.as_deref(), Some("cancelled by end-to-end"));
+    assert_eq!(shown.reason.as_deref(), Some("cancelled by the operator"));
     let entries = on_record(stack, &posted).await;
     assert_eq!((entries.len(), &entries[0]["action"]), (1, &json!("cancel")));
     let change = json!({"settings": {"concurrency": 7}, "reason": "they asked for it"});
     let api = &stack.orchestrators[0].api;
     assert_eq!(api.change("fiscal", &change).await.unwrap().status, 200);
     let page = api
-        .request("GET", "/v1/audit?target=fiscal&by=end-to-end", None)
+        .request("GET", "/v1/audit?target=fiscal&by=the%20operator", None)
         .await
         .unwrap()
         .body;
