@@ -6,6 +6,7 @@ mod deadlines;
 mod destinations;
 mod group;
 mod healing;
+mod jobs;
 mod limit_keys;
 mod originals;
 mod reading;

@@ -233,6 +233,24 @@ impl Stack {
         judge(&self.any_api(), &self.ledger, &self.posted).await
     }
 
+    /// Waits until every process knows whether `destination` is open.
+    ///
+    /// # Panics
+    /// When that takes longer than `limit`.
+    pub async fn all_know(&self, destination: &str, is_open: bool, limit: Duration) {
+        let metric = format!("chekhov_destination_open{{destination=\"{destination}\"}}");
+        let wanted = Some(f64::from(u8::from(is_open)));
+        eventually(limit, "all have heard of it", async || {
+            for member in self.orchestrators.iter().chain(&self.dispatchers) {
+                if !member.measured(&metric).await.is_ok_and(|open| open == wanted) {
+                    return false;
+                }
+            }
+            true
+        })
+        .await;
+    }
+
     fn any_api(&self) -> Api {
         self.orchestrators
             .first()

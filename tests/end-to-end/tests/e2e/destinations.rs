@@ -100,14 +100,7 @@ async fn one_that_is_drained_is_sent_nothing_that_only_the_other_has_registered(
     })
     .await;
     change(&stack, "draining").await;
-    eventually(SOON, "all have heard of it", async || {
-        stack.dispatchers[0]
-            .measured("chekhov_destination_open{destination=\"orange\"}")
-            .await
-            .unwrap()
-            == Some(0.0)
-    })
-    .await;
+    stack.all_know("orange", false, SOON).await;
     stack.ledger.clear_faults().await.unwrap();
     stack.post_all(&receipts(5)).await.unwrap();
     let new = "select count(*) from work where registered and not sent and destination = 'orange'";

@@ -64,18 +64,7 @@ pub async fn begin(stack: &mut Stack, plan: &Plan, report: &mut Report) -> anyho
         number(stack, "select count(*) from work where state = 'dispatching'").is_ok_and(|calls| calls == 0)
     })
     .await;
-    eventually(SOON, "everybody has heard of it", async || {
-        for dispatcher in &stack.dispatchers {
-            let open = dispatcher
-                .measured("chekhov_destination_open{destination=\"fiscal\"}")
-                .await;
-            if !open.is_ok_and(|open| open == Some(0.0)) {
-                return false;
-            }
-        }
-        true
-    })
-    .await;
+    stack.all_know("fiscal", false, SOON).await;
     let calls = fiscal(&stack.ledger.summary().await?) - before;
     let bound = Plan::until_closed() + Plan::canaries(closed.elapsed(), 0);
     report.figure("calls until it was closed for all", calls);

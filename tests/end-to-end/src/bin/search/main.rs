@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use clap::Parser;
 use comfy_table::Table;
-use end_to_end::{Options, Stack, eventually, fixture, fresh, read};
+use end_to_end::{Options, Stack, fixture, fresh, read};
 use serde_json::json;
 
 use crate::ask::Question;
@@ -100,12 +100,6 @@ async fn pattern(stack: &mut Stack) -> anyhow::Result<()> {
         .change("fiscal", &json!({"state": "paused", "reason": "a measurement"}))
         .await?;
     ensure!(paused.status == 200, "{}", paused.body);
-    let opened = "select mode from destinations where name = 'fiscal'";
-    eventually(Duration::from_secs(10), "it is paused", async || {
-        stack.database.sql(opened).is_ok_and(|mode| mode == "paused")
-    })
-    .await;
-    // Until everybody has heard of it.
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    stack.all_know("fiscal", false, Duration::from_secs(10)).await;
     Ok(())
 }
