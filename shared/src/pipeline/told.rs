@@ -11,8 +11,8 @@ static PERSONAL: LazyLock<Option<Regex>> = LazyLock::new(|| {
     Regex::new(pattern).ok()
 });
 
-/// `text` with three dots instead of every e-mail address, telephone number and number of ten digits or more: it is shown, logged
-/// and traced, and an API may repeat what it was sent.
+/// `text` with three dots instead of every e-mail address, telephone number and number of ten digits or more: it is shown
+/// and kept, and an API may repeat what it was sent.
 pub(super) fn told(text: &str) -> Cow<'_, str> {
     match &*PERSONAL {
         Some(personal) => personal.replace_all(text, "…"),

@@ -41,6 +41,7 @@ pub async fn restart(connection: &mut PgConnection, moves: &[Move], said: &str) 
                    call_due_at = null, first_call_key = null, waits_for = null,
                    position = held.position, destination = held.destination,
                    limit_key = case when work.destination = held.destination then work.limit_key end,
+                   sent = work.sent and work.destination = held.destination,
                    attempt = 0, failures = 0, polls = 0, undeclared = 0, spent_ms = 0,
                    reissues = greatest(work.reissues, held.sent),
                    absents = case when held.registers then 0 else work.absents end,
