@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use shared::configuration::Configuration;
 use shared::pipeline::{Pipeline, Source};
 use shared::stage::Endpoints;
+use shared::tls::listener::Acceptor;
 use shared::{life, telemetry};
 
 /// A receipt is made of many small strings that are soon dropped: one that gives out first what came back last finds them in the
@@ -64,6 +65,7 @@ fn check(configuration: &Path, pipeline: &Path, receipt: Option<&Path>) -> anyho
         // Keys and certificates are read too.
         Endpoints::new(&configuration, false)?;
         orchestrator::app::files(&configuration)?;
+        Acceptor::read("dispatcher", configuration.dispatcher.tls.as_ref())?;
     }
     let receipt = match receipt {
         Some(path) => {

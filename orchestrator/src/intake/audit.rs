@@ -13,11 +13,7 @@ use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 
 use super::auth::Caller;
-use super::{Intake, Problem};
-
-/// Entries of a page: so many at most, and as long as nobody says how many.
-const MOST: i64 = 1000;
-const USUAL: i64 = 100;
+use super::{Intake, Problem, paging};
 
 /// What is looked for.
 #[derive(Deserialize, IntoParams)]
@@ -81,10 +77,7 @@ pub async fn page(
     caller.may_oversee()?;
     let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
     let Query(sought) = sought.map_err(|error| bad(error.body_text()))?;
-    let limit = sought.limit.unwrap_or(USUAL);
-    if !(1..=MOST).contains(&limit) {
-        return Err(bad(format!("limit: 1 to {MOST}")));
-    }
+    let limit = paging::limit(sought.limit)?;
     if [&sought.target, &sought.by]
         .into_iter()
         .flatten()
@@ -102,8 +95,7 @@ pub async fn page(
         },
     )
     .await?;
-    let is_full = i64::try_from(found.len()).is_ok_and(|count| count == limit);
-    let next = found.last().map(|last| last.id).filter(|_| is_full);
+    let next = paging::next(&found, limit, |last| last.id);
     let entries = found.into_iter().map(entry).collect::<Result<_, _>>();
     let unreadable = |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the record cannot be read");
     Ok(Json(Page {

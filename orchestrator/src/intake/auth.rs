@@ -99,20 +99,6 @@ impl Caller {
         self.0.merchants.as_deref()
     }
 
-    /// Refuses whoever may not see what is said of all merchants at once.
-    ///
-    /// # Errors
-    /// 403.
-    pub fn may_see_all(&self) -> Result<(), Problem> {
-        if self.0.role != Role::Intake && self.0.merchants.is_none() {
-            Ok(())
-        } else {
-            Err(Problem::forbidden(
-                "only a viewer or an operator of all merchants may do this",
-            ))
-        }
-    }
-
     /// What it may do, in a word.
     #[must_use]
     pub fn role(&self) -> &'static str {
@@ -212,7 +198,7 @@ mod tests {
         );
         assert!(intake.may_post("m").is_ok() && intake.may_steer().is_err());
         assert!(viewer.may_post("m").is_err() && viewer.may_steer().is_err() && viewer.sees("m"));
-        assert!(intake.may_see_all().is_err() && viewer.may_see_all().is_ok() && operator.may_see_all().is_ok());
+        assert!(intake.may_oversee().is_err() && viewer.may_oversee().is_ok() && operator.may_oversee().is_ok());
         assert!(operator.may_post("m").is_ok() && operator.may_steer().is_ok());
     }
 
@@ -220,7 +206,7 @@ mod tests {
     fn a_merchants_token_is_for_its_merchants() {
         let intake = caller(Role::Intake, Some(&["m-1"]));
         assert!(intake.may_post("m-1").is_ok() && intake.may_post("m-2").is_err() && !intake.sees("m-2"));
-        assert!(intake.only().is_some() && caller(Role::Viewer, Some(&["m-1"])).may_see_all().is_err());
+        assert!(intake.only().is_some() && caller(Role::Viewer, Some(&["m-1"])).may_oversee().is_err());
     }
 
     #[test]

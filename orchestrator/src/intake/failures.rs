@@ -74,7 +74,7 @@ pub async fn failures(
     caller: Caller,
     of: Result<Query<Of>, QueryRejection>,
 ) -> Result<Json<Failures>, Problem> {
-    caller.may_see_all()?;
+    caller.may_oversee()?;
     let Query(of) = of.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.body_text()))?;
     storable("destination", of.destination.as_deref().unwrap_or_default())?;
     let mut groups = BTreeMap::new();

@@ -8,6 +8,7 @@ mod failures;
 mod health;
 mod jobs;
 mod openapi;
+mod paging;
 mod post;
 mod problem;
 mod read;
