@@ -36,13 +36,18 @@ pub(super) struct Valve {
 }
 
 impl Valve {
-    /// Whether a span is to be made now; one that is not counts as dropped.
+    /// Whether spans are to be made now.
     pub(super) fn admits(&self) -> bool {
-        let open = !self.shut.load(Ordering::Relaxed);
-        if !open {
-            dropped("queue_full", 1);
+        !self.shut.load(Ordering::Relaxed)
+    }
+
+    /// Every place where spans are made remembers whether it makes any: nothing is asked each time. Answered on a thread aside:
+    /// whoever ended a span has other things to do, and it happens seldom.
+    fn turn(&self, shut: bool) {
+        if self.shut.swap(shut, Ordering::Relaxed) != shut {
+            // Without a thread each place is asked as before.
+            let _ = std::thread::Builder::new().spawn(tracing::callsite::rebuild_interest_cache);
         }
-        open
     }
 
     /// Room for a finished span. Without any the valve is shut, until half of what waits has gone.
@@ -51,7 +56,7 @@ impl Valve {
             return true;
         }
         self.waiting.fetch_sub(1, Ordering::Relaxed);
-        self.shut.store(true, Ordering::Relaxed);
+        self.turn(true);
         dropped("queue_full", 1);
         false
     }
@@ -59,7 +64,7 @@ impl Valve {
     fn leave(&self, count: usize) {
         let before = self.waiting.fetch_sub(count, Ordering::Relaxed);
         if before.saturating_sub(count) <= QUEUE / 2 {
-            self.shut.store(false, Ordering::Relaxed);
+            self.turn(false);
         }
     }
 }

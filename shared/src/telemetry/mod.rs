@@ -60,11 +60,11 @@ pub fn start(configuration: &Telemetry, service: &'static str) -> Result<Guard, 
     let registry = tracing_subscriber::registry().with(logs.with_filter(filter.and(logged)));
     match &provider {
         Some((provider, valve)) => {
-            let valve = Arc::clone(valve);
+            let (now, remembered) = (Arc::clone(valve), Arc::clone(valve));
             // What others trace of themselves is no part of a receipt's story.
-            let wanted = dynamic_filter_fn(move |metadata, _| is_traced(metadata) && valve.admits())
-                .with_callsite_filter(|metadata| {
-                    if is_traced(metadata) {
+            let wanted = dynamic_filter_fn(move |metadata, _| is_traced(metadata) && now.admits())
+                .with_callsite_filter(move |metadata| {
+                    if is_traced(metadata) && remembered.admits() {
                         Interest::sometimes()
                     } else {
                         Interest::never()
