@@ -85,7 +85,12 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
         hand_off,
         stop.clone(),
     ));
-    tokio::spawn(internal::claimer::run(Arc::clone(&runner), stop.clone()));
+    let asked = Arc::new(Notify::new());
+    tokio::spawn(internal::claimer::run(
+        Arc::clone(&runner),
+        Arc::clone(&asked),
+        stop.clone(),
+    ));
     tokio::spawn(watch(
         &configuration,
         &pool,
@@ -100,10 +105,9 @@ pub async fn run(configuration: Configuration, stop: CancellationToken) -> anyho
         pool: pool.clone(),
         versions: Arc::clone(&versions),
         heart: Arc::clone(&heart),
-        wake: Arc::default(),
+        wake: Arc::clone(&asked),
         due: Arc::clone(&due),
     };
-    let asked = Arc::clone(&jobs.wake);
     tracker.spawn(jobs::run(jobs, stop.clone()));
     tokio::spawn(metrics::upkeep(handle.clone(), last.clone()));
 

@@ -16,11 +16,11 @@ use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 /// How often it is looked.
-const ROUND: Duration = Duration::from_secs(10);
+const ROUND: Duration = Duration::from_secs(20);
 /// The time that a rate is of: so many rounds.
-const ROUNDS: usize = 6;
+const ROUNDS: usize = 3;
 /// After so many rounds it is looked whether tallies are to be folded.
-const FOLD: u32 = 30;
+const FOLD: u32 = 15;
 /// A version's stages that nobody can name.
 const NO_STAGE: &str = "";
 

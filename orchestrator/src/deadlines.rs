@@ -10,7 +10,7 @@ use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 /// How often they are counted.
-const ROUND: Duration = Duration::from_secs(10);
+const ROUND: Duration = Duration::from_secs(20);
 
 /// Counts until `stop`.
 pub async fn run(pool: PgPool, following: Arc<Following>, stop: CancellationToken) {

@@ -193,10 +193,9 @@ async fn keys(pool: &PgPool, following: &Following, next: &mut Instant, scans: &
         return;
     }
     let (begun, mut more) = (Instant::now(), false);
-    for known in following.all() {
-        if known.settings.limit_key.is_none() {
-            continue;
-        }
+    let (mut keyed, all) = (false, following.all());
+    for known in all.iter().filter(|known| known.settings.limit_key.is_some()) {
+        keyed = true;
         match limit_keys::find_keyless(pool, &known.name, FOUND).await {
             Ok(0) => {}
             Ok(found) => {
@@ -206,7 +205,7 @@ async fn keys(pool: &PgPool, following: &Following, next: &mut Instant, scans: &
             Err(error) => tracing::warn!(%error, destination = %known.name, "receipts without a key may wait"),
         }
     }
-    if let Err(error) = limit_keys::forget(pool).await {
+    if keyed && let Err(error) = limit_keys::forget(pool).await {
         tracing::warn!(%error, "keys that nobody uses are kept");
     }
     let pause = scans.pause_after(begun.elapsed());

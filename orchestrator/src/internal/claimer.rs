@@ -6,9 +6,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use shared::life::Holding;
+use shared::store::StoreError;
+use shared::store::claim::{self, Due};
 use shared::store::load::{self, Work};
-use shared::store::{StoreError, claim};
 use shared::telemetry::metrics::shown;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -25,13 +27,13 @@ const BUSY: Duration = Duration::from_millis(50);
 /// The most claimed at once.
 const CLAIM: usize = 256;
 
-/// Claims due work while there is room, until `stop`.
-pub async fn run(runner: Arc<Runner>, stop: CancellationToken) {
+/// Claims due work while there is room, until `stop`. `jobs` is told when nobody is at one.
+pub async fn run(runner: Arc<Runner>, jobs: Arc<Notify>, stop: CancellationToken) {
     let mut pause = ROUND;
     let mut quiet = 0;
     let mut count = Instant::now();
     while stop.run_until_cancelled(rest(&runner, pause)).await.is_some() {
-        pause = match round(&runner, &mut count).await {
+        pause = match round(&runner, &jobs, &mut count).await {
             Ok(0) => {
                 quiet += 1;
                 if quiet > QUIET { IDLE } else { ROUND }
@@ -55,9 +57,12 @@ async fn rest(runner: &Runner, pause: Duration) {
     }
 }
 
-async fn round(runner: &Arc<Runner>, count: &mut Instant) -> Result<usize, StoreError> {
+async fn round(runner: &Arc<Runner>, jobs: &Notify, count: &mut Instant) -> Result<usize, StoreError> {
     // Looked at before slots are taken: those are for what is accepted meanwhile.
-    let due = claim::is_internal_due(&runner.pool).await?;
+    let Due { internal: due, job } = claim::due(&runner.pool).await?;
+    if job {
+        jobs.notify_one();
+    }
     runner.starved.store(false, Ordering::Relaxed);
     let mut slots = Vec::new();
     // What cannot be sent is left to those who can.

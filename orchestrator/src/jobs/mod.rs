@@ -21,8 +21,6 @@ use tracing::Instrument;
 
 use batch::{Holding, Next};
 
-/// How often it is looked for jobs that nobody is at. What is asked of this process wakes it.
-const ROUND: Duration = Duration::from_secs(5);
 /// For how long a job is a holder's, from each batch.
 const LEASE: Duration = Duration::from_secs(10);
 /// How long it waits after an error.
@@ -39,7 +37,7 @@ pub struct Jobs {
     pub versions: Arc<Versions>,
     /// Whose lease it is.
     pub heart: Arc<Heart>,
-    /// Told when a job may be to be taken.
+    /// Told when a job may be to be taken: by who was asked, and by who looks for internal work.
     pub wake: Arc<Notify>,
     /// Told when receipts may be due for a destination.
     pub due: Arc<Notify>,
@@ -61,10 +59,7 @@ pub async fn run(jobs: Jobs, stop: CancellationToken) {
                     Err(error) => tracing::warn!(%error, "it could not be looked for jobs"),
                 }
             }
-            tokio::select! {
-                () = jobs.wake.notified() => {}
-                () = tokio::time::sleep(ROUND) => {}
-            }
+            jobs.wake.notified().await;
         }
     };
     stop.run_until_cancelled(looking).await;

@@ -28,16 +28,29 @@ pub async fn internal(pool: &PgPool, owner: Uuid, limit: i64) -> Result<Vec<Uuid
     .await?)
 }
 
-/// Whether internal work is due for anybody: one look, so that an idle orchestrator takes no lock.
+/// What any orchestrator may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Due {
+    /// Internal work is due.
+    pub internal: bool,
+    /// Nobody is at a job that is under way.
+    pub job: bool,
+}
+
+/// What is due for anybody: one look, so that an idle orchestrator takes no lock.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn is_internal_due(pool: &PgPool) -> Result<bool, StoreError> {
-    Ok(
-        sqlx::query_scalar!(r#"select exists (select from work where internal_due_at <= now()) as "due!""#)
-            .fetch_one(pool)
-            .await?,
+pub async fn due(pool: &PgPool) -> Result<Due, StoreError> {
+    Ok(sqlx::query_as!(
+        Due,
+        r#"
+        select exists (select from work where internal_due_at <= now()) as "internal!",
+               exists (select from jobs where state in ('counting', 'running') and (holder is null or held_until <= now())) as "job!"
+        "#
     )
+    .fetch_one(pool)
+    .await?)
 }
 
 /// How many receipts wait for an orchestrator, counted up to `bound`.
