@@ -20,7 +20,7 @@ use super::Runner;
 /// How often an orchestrator looks while there is nothing. Work of its own wakes it earlier.
 const ROUND: Duration = Duration::from_secs(1);
 /// How often it looks once there has been nothing for [`QUIET`] rounds.
-const IDLE: Duration = Duration::from_secs(2);
+const IDLE: Duration = Duration::from_secs(3);
 const QUIET: u32 = 10;
 /// How often it looks while it finds something.
 const BUSY: Duration = Duration::from_millis(50);
