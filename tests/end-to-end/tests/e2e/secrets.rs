@@ -60,17 +60,24 @@ async fn no_secret_and_no_contact_is_logged_exported_or_shown() {
         .ledger
         .set_faults(&json!({
             "fiscal.register": {"mode": "error", "status": 400, "body": rejects, "share": 0.5},
-            "fiscal.report": {"mode": "error", "status": 418, "body": echo, "share": 0.2},
+            "fiscal.report": {"mode": "error", "status": 418, "body": echo},
             "sellers": {"mode": "error", "status": 500, "body": echo, "share": 0.2},
             "tax": {"mode": "garbage", "share": 0.1},
-            "fiscal.token": {"mode": "error", "status": 401, "body": format!("{PASSWORD} is wrong"), "share": 0.3},
         }))
         .await
         .unwrap();
-    stack.post_all(&all[20..]).await.unwrap();
+    stack.post_all(&all[20..50]).await.unwrap();
     eventually(SOON, "some were rejected, some parked", async || {
         let sql = "select count(*) filter (where state = 'rejected') > 5, (select count(*) from work where state = 'parked') > 0 from finished";
         stack.database.sql(sql).unwrap() == "t|t"
+    })
+    .await;
+    let refused = json!({"fiscal.token": {"mode": "error", "status": 401, "body": format!("{PASSWORD} is wrong")}});
+    stack.ledger.set_faults(&refused).await.unwrap();
+    stack.ledger.revoke_tokens().await.unwrap();
+    stack.post_all(&all[50..]).await.unwrap();
+    eventually(SOON, "a token was refused", async || {
+        stack.ledger.summary().await.unwrap()["struck"]["fiscal.token"]["error"].as_u64() > Some(0)
     })
     .await;
     stack.ledger.clear_faults().await.unwrap();
