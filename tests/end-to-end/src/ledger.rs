@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, ensure};
 use reqwest::Method;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::http;
@@ -46,6 +46,19 @@ impl Entry {
         let counts = |known: &&Value| known["api"] == api && known["failed"] != true;
         self.registrations.iter().filter(counts).count()
     }
+}
+
+/// The way of one receipt, by the simulator's clock: instants in microseconds since 1970.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Way {
+    /// `<merchant>/<external id>`.
+    pub reference: String,
+    /// Its document was first stored: the end of the early stages.
+    pub document_us: Option<i64>,
+    /// A report first said `done`: the end of the whole way.
+    pub done_us: Option<i64>,
+    /// How often it is registered.
+    pub registered: u64,
 }
 
 /// A call to an external API, as it arrived.
@@ -128,6 +141,30 @@ impl Ledger {
         url.set_query(Some(&format!("since={since}")));
         let calls = self.client.get(url).send().await?.bytes().await?;
         serde_json::from_slice(&calls).context("calls of another shape")
+    }
+
+    /// The ways of all receipts since it last forgot.
+    ///
+    /// # Errors
+    /// When the simulator does not answer.
+    pub async fn ways(&self) -> anyhow::Result<Vec<Way>> {
+        let ways = self
+            .client
+            .get(http::url(&self.base, &["ways"])?)
+            .send()
+            .await?
+            .bytes()
+            .await?;
+        serde_json::from_slice(&ways).context("ways of another shape")
+    }
+
+    /// How many receipts were reported as done since it last forgot.
+    ///
+    /// # Errors
+    /// When the simulator does not answer.
+    pub async fn done(&self) -> anyhow::Result<u64> {
+        let done = self.ask(Method::GET, &["done"], None).await?;
+        done["done"].as_u64().context("no count of what is done")
     }
 
     /// The tokens that the fiscal API gave and has not revoked.

@@ -107,6 +107,14 @@ impl Process {
     /// When it does not within `limit`.
     pub async fn terminate(&mut self, limit: Duration) -> anyhow::Result<ExitStatus> {
         self.signal("TERM")?;
+        self.ended(limit).await
+    }
+
+    /// Until it has ended by itself.
+    ///
+    /// # Errors
+    /// When it does not within `limit`.
+    pub async fn ended(&mut self, limit: Duration) -> anyhow::Result<ExitStatus> {
         let deadline = tokio::time::Instant::now() + limit;
         loop {
             if let Some(status) = self.child.try_wait()? {

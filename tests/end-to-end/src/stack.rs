@@ -266,15 +266,11 @@ impl Stack {
         port: u16,
         own: &[(&str, u16)],
     ) -> anyhow::Result<Member> {
-        let mut environment = self.environment.clone();
+        let mut environment = self.environment();
         environment.extend(
             own.iter()
                 .map(|(key, port)| (variable(key), format!("127.0.0.1:{port}"))),
         );
-        environment.push((
-            "CHEKHOV_CONFIG".to_owned(),
-            self.directory.join("chekhov.toml").display().to_string(),
-        ));
         let process = Process::start(program, &name, &[], &environment, &self.directory)?;
         let scheme = if self.authority.is_some() { "https" } else { "http" };
         let api = Api::trusting(self.authority.as_deref(), format!("{scheme}://127.0.0.1:{port}"), TOKEN);
@@ -299,6 +295,14 @@ impl Stack {
         &self.directory
     }
 
+    /// Its configuration, for other programs.
+    #[must_use]
+    pub fn environment(&self) -> Vec<(String, String)> {
+        let file = self.directory.join("chekhov.toml").display().to_string();
+        let keys = self.environment.iter().cloned();
+        keys.chain([("CHEKHOV_CONFIG".to_owned(), file)]).collect()
+    }
+
     /// A receipt as Chekhov shows it.
     ///
     /// # Panics
@@ -306,6 +310,18 @@ impl Stack {
     pub async fn shown(&self, posted: &Posted) -> Receipt {
         let shown = self.any_api().get(&posted.id).await;
         shown.expect("an answer").expect("what was posted is there")
+    }
+
+    /// Starts another program beside its members, with their configuration.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    ///
+    /// # Panics
+    /// When it was not built.
+    pub fn start_beside(&self, program: &str, name: &str, arguments: &[String]) -> anyhow::Result<Process> {
+        let arguments: Vec<&OsStr> = arguments.iter().map(OsStr::new).collect();
+        Process::start(program, name, &arguments, &self.environment(), &self.directory)
     }
 
     /// Waits until a receipt is in `state`, and shows it.

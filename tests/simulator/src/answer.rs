@@ -7,6 +7,8 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::json;
 
+use crate::ways::Milestone;
+
 /// Status, body and the few headers a simulated service sends.
 #[derive(Debug)]
 pub(crate) struct Answer {
@@ -14,6 +16,8 @@ pub(crate) struct Answer {
     content_type: &'static str,
     retry_after: Option<HeaderValue>,
     body: Bytes,
+    /// What its receipt has reached once this is answered.
+    pub(crate) milestone: Option<Milestone>,
 }
 
 impl Answer {
@@ -42,7 +46,14 @@ impl Answer {
             content_type,
             retry_after: None,
             body: body.into(),
+            milestone: None,
         }
+    }
+
+    /// Says what its receipt has reached with it.
+    pub(crate) fn reaching(mut self, milestone: Option<Milestone>) -> Self {
+        self.milestone = milestone;
+        self
     }
 
     /// Adds `Retry-After`.

@@ -18,6 +18,7 @@ use crate::orange::Orange;
 use crate::route::Api;
 use crate::settings::{Limiter, Settings};
 use crate::tls::{Certificates, TlsListener};
+use crate::ways::Ways;
 use crate::{control, service};
 
 /// The whole state; clones share it.
@@ -36,6 +37,7 @@ pub(crate) struct State {
     pub(crate) fiscal: Mutex<Fiscal>,
     pub(crate) orange: Mutex<Orange>,
     pub(crate) internal: Mutex<Internal>,
+    pub(crate) ways: Mutex<Ways>,
 }
 
 impl State {
@@ -49,10 +51,11 @@ impl State {
         *orange = Orange::default();
         ledger.forget();
         *lock(&self.internal) = Internal::default();
+        *lock(&self.ways) = Ways::default();
     }
 }
 
-/// The routes: control under `/ledger`, `/calls`, `/faults`, `/settings`, `/tokens`; everything else is a simulated service.
+/// The routes: control under `/ledger`, `/calls`, `/ways`, `/done`, `/faults`, `/settings`, `/tokens`; everything else is a simulated service.
 ///
 /// Served other than by [`serve`], faults that close a connection answer an empty 500 instead.
 pub fn router(simulator: Simulator) -> Router {
@@ -61,6 +64,8 @@ pub fn router(simulator: Simulator) -> Router {
         .route("/ledger", get(control::summary).delete(control::forget))
         .route("/ledger/{*receipt}", get(control::receipt))
         .route("/calls", get(control::calls))
+        .route("/ways", get(control::ways))
+        .route("/done", get(control::done))
         .route(
             "/faults",
             get(control::faults)
@@ -101,4 +106,10 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) fn unix_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Now, in microseconds since the epoch.
+pub(crate) fn unix_us() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }

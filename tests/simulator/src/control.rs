@@ -1,4 +1,4 @@
-//! The handlers tests steer and judge by: `/ledger`, `/calls`, `/faults`, `/settings`, `/tokens`.
+//! The handlers tests steer and judge by: `/ledger`, `/calls`, `/ways`, `/done`, `/faults`, `/settings`, `/tokens`.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -67,6 +67,19 @@ pub(crate) async fn calls(State(simulator): State<Simulator>, Query(Since { sinc
         .filter(|call| call.at >= since && call.target.api().is_some())
         .collect();
     Answer::ok(&calls)
+}
+
+/// `GET /ways`: of every receipt, when it reached what, and how often it was registered.
+pub(crate) async fn ways(State(simulator): State<Simulator>) -> Answer {
+    // The order of the locks is the one forgetting takes them in.
+    let ledger = lock(&simulator.state.ledger);
+    let ways = lock(&simulator.state.ways);
+    Answer::ok(&ways.all(&ledger))
+}
+
+/// `GET /done`: how many were reported as done; one number, so that it can be asked all the time.
+pub(crate) async fn done(State(simulator): State<Simulator>) -> Answer {
+    Answer::ok(&json!({"done": lock(&simulator.state.ways).done()}))
 }
 
 /// `DELETE /ledger`

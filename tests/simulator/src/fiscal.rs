@@ -15,6 +15,7 @@ use crate::check::{self, OPERATIONS};
 use crate::faults::{Fault, Mode};
 use crate::progress::{Progress, Verdict};
 use crate::settings::Settings;
+use crate::ways::Milestone;
 
 /// What the API remembers.
 #[derive(Debug, Default)]
@@ -161,7 +162,9 @@ impl Fiscal {
             .ask(settings.done_after(), fault)
             .then(|| (registered.reference.clone(), uuid));
         let stuck = fault.is_some_and(|fault| fault.mode == Mode::Stuck);
-        (Answer::ok(&registered.report(&uuid, stuck)), failed)
+        let is_done = !stuck && *registered.progress.verdict() == Verdict::Done;
+        let answer = Answer::ok(&registered.report(&uuid, stuck));
+        (answer.reaching(is_done.then_some(Milestone::Done)), failed)
     }
 
     /// `GET …/document/{uuid}`, which is there once the registration is done.

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::answer::Answer;
 use crate::money;
+use crate::ways::Milestone;
 
 /// The seller nobody knows.
 const UNKNOWN_SELLER: &str = "000000000000";
@@ -118,7 +119,7 @@ pub(crate) fn tax(body: &[u8]) -> Answer {
 
 /// `PUT /documents/documents/{key}`
 pub(crate) fn document(key: &str) -> Answer {
-    Answer::ok(&json!({"document": key}))
+    Answer::ok(&json!({"document": key})).reaching(Some(Milestone::Document))
 }
 
 fn refused(text: &str) -> Answer {

@@ -32,7 +32,7 @@ pub(crate) struct Ledger {
 
 /// Names a call, also after the ledger was forgotten (then it names none).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct CallId(usize);
+pub(crate) struct CallId(pub(crate) usize);
 
 /// One request as it arrived, and what became of it.
 #[derive(Clone, Debug, Serialize)]
@@ -78,6 +78,17 @@ pub(crate) struct Registration {
 struct Entry {
     calls: Vec<usize>,
     registrations: Vec<Registration>,
+}
+
+impl Entry {
+    /// How often it was registered, at the API where that was most often.
+    fn most_registered(&self) -> usize {
+        let mut standing: BTreeMap<&str, usize> = BTreeMap::new();
+        for known in self.registrations.iter().filter(|known| !known.failed) {
+            *standing.entry(known.api).or_default() += 1;
+        }
+        standing.into_values().max().unwrap_or_default()
+    }
 }
 
 /// What a trace says of the receipt its calls belong to.
@@ -188,6 +199,12 @@ impl Ledger {
         )
     }
 
+    /// Every receipt that was called for, and how often it was registered at the API where that was most often.
+    pub(crate) fn registered_by_reference(&self) -> impl Iterator<Item = (&str, usize)> {
+        let entries = self.by_reference.iter();
+        entries.map(|(reference, entry)| (reference.as_ref(), self.entries[*entry].most_registered()))
+    }
+
     /// Forgets everything; calls still under way are not recorded any further.
     pub(crate) fn forget(&mut self) {
         *self = Self {
@@ -222,11 +239,7 @@ impl Ledger {
     }
 
     fn count(&mut self, reference: &str, entry: usize) {
-        let mut standing: BTreeMap<&str, usize> = BTreeMap::new();
-        for known in self.entries[entry].registrations.iter().filter(|known| !known.failed) {
-            *standing.entry(known.api).or_default() += 1;
-        }
-        if standing.values().any(|count| *count > 1) {
+        if self.entries[entry].most_registered() > 1 {
             self.twice.insert(reference.into());
         } else {
             self.twice.remove(reference);

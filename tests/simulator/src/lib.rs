@@ -35,6 +35,7 @@ mod service;
 mod settings;
 mod summary;
 mod tls;
+mod ways;
 
 #[cfg(test)]
 mod tests;

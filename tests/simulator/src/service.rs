@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use crate::accepted::Outcome;
 use crate::answer::Answer;
-use crate::app::{Simulator, State as Shared, lock, unix_ms};
+use crate::app::{Simulator, State as Shared, lock, unix_ms, unix_us};
 use crate::connection::Connection;
 use crate::faults::{Fault, Mode};
 use crate::internal;
@@ -103,7 +103,7 @@ async fn respond(
             .err()
     });
     let key = call.idempotency_key.as_deref().unwrap_or(&call.path);
-    let fault = lock(&shared.faults).pick(target, key, now);
+    let fault = lock(&shared.faults).pick(target, key, id, now);
     let mode = fault.as_ref().map(|fault| fault.mode);
     if let Some(mode) = mode {
         lock(&shared.ledger).struck(id, mode.name());
@@ -139,10 +139,15 @@ async fn respond(
         call,
         fault: fault.clone(),
     };
-    match fault {
+    let answer = match fault {
         None => Some(job.work(shared)),
         Some(fault) => strike(shared, job, &fault).await,
+    };
+    let milestone = answer.as_ref().and_then(|answer| answer.milestone);
+    if let (Some(milestone), Some(reference)) = (milestone, reference) {
+        lock(&shared.ways).reached(reference, milestone, unix_us());
     }
+    answer
 }
 
 /// What becomes of a request that a fault strikes.

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::Mode;
 use crate::answer::Answer;
+use crate::ledger::CallId;
 use crate::orange;
 use crate::route::{Api, Target};
 
@@ -29,6 +30,9 @@ pub(crate) struct Fault {
     error_type: Option<String>,
     #[serde(default = "whole")]
     pub(super) share: f64,
+    /// Is each call drawn anew? If not, a key that is struck is struck again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    anew: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) for_s: Option<f64>,
 }
@@ -67,16 +71,20 @@ impl Fault {
         answer.retry_after(self.retry_after.as_ref().and_then(RetryAfter::header))
     }
 
-    /// Whether a request is among its share, which begins behind those `before`. `id` decides, the same way each time.
-    pub(super) fn strikes(&self, target: Target, id: &str, before: f64) -> bool {
+    /// Whether a request is among its share, which begins behind those `before`. `id` decides, the same way each time, and with
+    /// `anew` which call it is.
+    pub(super) fn strikes(&self, target: Target, id: &str, call: CallId, before: f64) -> bool {
         if self.share >= 1.0 {
             return true;
         }
-        let hash = Sha256::new()
+        let mut hash = Sha256::new()
             .chain_update(target.name())
             .chain_update([0])
-            .chain_update(id)
-            .finalize();
+            .chain_update(id);
+        if self.anew {
+            hash.update(call.0.to_be_bytes());
+        }
+        let hash = hash.finalize();
         let draw = u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]);
         (before..before + self.share).contains(&(f64::from(draw) / (f64::from(u32::MAX) + 1.0)))
     }

@@ -14,6 +14,7 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::ledger::CallId;
 use crate::route::{Api, Target};
 
 /// Faults by the name of their target; `fiscal` and `orange` stand for a whole API behind the faults of its parts. Several at one
@@ -69,8 +70,9 @@ impl Faults {
         Ok(Self(faults))
     }
 
-    /// The fault that strikes a request, if any. `id` decides about shares, the same way each time.
-    pub(crate) fn pick(&self, target: Target, id: &str, now: Instant) -> Option<Arc<Fault>> {
+    /// The fault that strikes a request, if any. `id` decides about shares, the same way each time, but where each call is
+    /// drawn anew.
+    pub(crate) fn pick(&self, target: Target, id: &str, call: CallId, now: Instant) -> Option<Arc<Fault>> {
         if self.0.is_empty() {
             return None;
         }
@@ -81,7 +83,7 @@ impl Faults {
             .flat_map(|(name, all)| all.iter().map(move |struck| (name, struck)))
             .find_map(|(name, Struck { fault, before, until })| {
                 let running = until.is_none_or(|until| now < until);
-                (running && fault.mode.suits(name, target) && fault.strikes(target, id, *before))
+                (running && fault.mode.suits(name, target) && fault.strikes(target, id, call, *before))
                     .then(|| Arc::clone(fault))
             })
     }
@@ -145,11 +147,33 @@ mod tests {
     fn a_share_is_chosen_by_the_id_and_stays_chosen() {
         let faults = parse(&json!({"fiscal": {"mode": "refuse", "share": 0.25}})).unwrap();
         let now = Instant::now();
-        let struck = || (0..4000).filter(|n| faults.pick(Target::Register, &format!("id-{n}"), now).is_some());
+        let struck = || {
+            (0..4000).filter(|n| {
+                faults
+                    .pick(Target::Register, &format!("id-{n}"), CallId(0), now)
+                    .is_some()
+            })
+        };
         let first: Vec<_> = struck().collect();
         assert!((900..1100).contains(&first.len()), "{}", first.len());
         assert_eq!(first, struck().collect::<Vec<_>>());
-        assert!(faults.pick(Target::Tax, &format!("id-{}", first[0]), now).is_none());
+        assert!(
+            faults
+                .pick(Target::Tax, &format!("id-{}", first[0]), CallId(0), now)
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn drawn_anew_a_share_is_of_the_calls() {
+        let faults = parse(&json!({"fiscal": {"mode": "refuse", "share": 0.25, "anew": true}})).unwrap();
+        let struck = |n| {
+            faults
+                .pick(Target::Register, "always the same", CallId(n), Instant::now())
+                .is_some()
+        };
+        let many = (0..4000).filter(|n| struck(*n)).count();
+        assert!((900..1100).contains(&many), "{many}");
     }
 
     #[test]
@@ -158,7 +182,7 @@ mod tests {
         let (faults, now) = (parse(&table).unwrap(), Instant::now());
         let mode = |n: u32| {
             faults
-                .pick(Target::Register, &format!("id-{n}"), now)
+                .pick(Target::Register, &format!("id-{n}"), CallId(0), now)
                 .map(|fault| fault.mode)
         };
         for wanted in [Mode::Refuse, Mode::Hang] {
@@ -175,7 +199,7 @@ mod tests {
         let now = Instant::now();
         let faults =
             parse(&json!({"fiscal": {"mode": "error", "for_s": 5}, "fiscal.token": {"mode": "hang"}})).unwrap();
-        let mode = |target, at| faults.pick(target, "", at).map(|fault| fault.mode);
+        let mode = |target, at| faults.pick(target, "", CallId(0), at).map(|fault| fault.mode);
         assert_eq!(mode(Target::Token, now), Some(Mode::Hang));
         assert_eq!(mode(Target::Lookup, now), Some(Mode::Error));
         assert_eq!(mode(Target::Lookup, now + Duration::from_secs(6)), None);

@@ -77,3 +77,33 @@ async fn the_ledger_shows_every_call_of_a_receipt() {
     assert_eq!(running.get("/ledger/nobody/nothing").await.1["calls"], json!([]));
     assert_eq!(running.get("/ledger/nobody").await.0, 400);
 }
+
+#[tokio::test]
+async fn the_way_of_a_receipt_has_its_instants() {
+    let running = Running::start().await;
+    running.put("/settings", &json!({"done_after_ms": 0})).await;
+    let envelope = json!({"receipt": receipt(), "results": {}});
+    running.put("/documents/documents/d-1", &envelope).await;
+    let (_, accepted) = answer(running.register(&body("c-1"))).await;
+    assert_eq!(running.get("/done").await.1, json!({"done": 0}));
+    let report = format!("/fiscal/v4/main-1/report/{}", accepted["uuid"].as_str().unwrap());
+    running
+        .put("/faults", &json!({"fiscal.report": {"mode": "garbage"}}))
+        .await;
+    running.get(&report).await;
+    assert_eq!(running.get("/done").await.1, json!({"done": 0}));
+    let fault = running.request(Method::DELETE, "/faults").send().await.unwrap();
+    assert_eq!(fault.status(), 204);
+    running.get(&report).await;
+
+    assert_eq!(running.get("/done").await.1, json!({"done": 1}));
+    let (_, ways) = running.get("/ways").await;
+    assert_eq!(
+        (&ways[0]["reference"], &ways[0]["registered"]),
+        (&json!("m-042/order 1/ч"), &json!(1))
+    );
+    let instant = |name: &str| ways[0][name].as_i64().unwrap();
+    assert!(instant("document_us") > 1_700_000_000_000_000 && instant("done_us") > instant("document_us"));
+    running.request(Method::DELETE, "/ledger").send().await.unwrap();
+    assert_eq!(running.get("/ways").await.1, json!([]));
+}

@@ -7,7 +7,7 @@ use anyhow::{Context, ensure};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 
-use crate::receipts::Receipts;
+use end_to_end::Receipts;
 
 /// Where the calls go, and with what.
 #[derive(Debug, Clone)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use end_to_end::{Database, Stack};
 
-use crate::usage::Processes;
+use end_to_end::Processes;
 
 /// How long it is left alone before it is measured, and how long it is measured.
 const SETTLING: Duration = Duration::from_secs(25);

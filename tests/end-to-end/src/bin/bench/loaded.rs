@@ -5,19 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use bytes::Bytes;
-use end_to_end::{Stack, TOKEN};
-use http::{Request, Uri};
-use http_body_util::{BodyExt, Full};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use end_to_end::{Poster, Receipts, Stack};
 use serde_json::Value;
 use sqlx::{Connection, PgConnection};
 use tokio::sync::oneshot;
 use uuid::Uuid;
-
-use crate::receipts::Receipts;
 
 /// How often it is looked whose receipts are final: a client learns it half a look late on average.
 const LOOK: Duration = Duration::from_millis(20);
@@ -37,29 +29,22 @@ pub struct Took {
     pub early: Vec<Duration>,
 }
 
-type Poster = Client<HttpConnector, Full<Bytes>>;
-
 /// The receipts under way, and who waits for them.
 type Waiting = Arc<Mutex<BTreeMap<Uuid, oneshot::Sender<()>>>>;
 
 /// Takes `count` receipts from post to end, `concurrency` at once.
 pub async fn run(stack: &Stack, receipts: &Arc<Receipts>, count: usize, concurrency: usize) -> anyhow::Result<Took> {
-    let url: Uri = format!("{}/v1/receipts", stack.orchestrators[0].api.base()).parse()?;
-    let mut connector = HttpConnector::new();
-    connector.set_nodelay(true);
-    // The smallest client there is: what the driver takes is not Chekhov's.
-    let client: Poster = Client::builder(TokioExecutor::new()).build(connector);
+    let poster = Poster::new(stack.orchestrators[0].api.base())?;
     let waiting = Waiting::default();
     let observing = tokio::spawn(observe(stack.database.url(), Arc::clone(&waiting)));
     let begun = Instant::now();
     let mut clients = tokio::task::JoinSet::new();
     for first in 0..concurrency {
-        let (client, url, receipts, waiting) =
-            (client.clone(), url.clone(), Arc::clone(receipts), Arc::clone(&waiting));
+        let (poster, receipts, waiting) = (poster.clone(), Arc::clone(receipts), Arc::clone(&waiting));
         clients.spawn(async move {
             let mut took = Vec::new();
             for n in (first..count).step_by(concurrency) {
-                took.push(receipt(&client, &url, receipts.body(n), &waiting).await?);
+                took.push(receipt(&poster, receipts.body(n), &waiting).await?);
             }
             anyhow::Ok(took)
         });
@@ -79,21 +64,11 @@ pub async fn run(stack: &Stack, receipts: &Arc<Receipts>, count: usize, concurre
     Ok(took)
 }
 
-async fn receipt(
-    client: &Poster,
-    url: &Uri,
-    body: String,
-    waiting: &Waiting,
-) -> anyhow::Result<(Uuid, Duration, Duration)> {
+async fn receipt(poster: &Poster, body: String, waiting: &Waiting) -> anyhow::Result<(Uuid, Duration, Duration)> {
     let begun = Instant::now();
-    let request = Request::post(url)
-        .header("authorization", format!("Bearer {TOKEN}"))
-        .header("content-type", "application/json")
-        .body(Full::from(body))?;
-    let response = client.request(request).await?;
-    let status = response.status();
-    let answer: Value = serde_json::from_slice(&response.into_body().collect().await?.to_bytes())?;
-    ensure!(status == 202, "a post was answered {status}: {answer}");
+    let reply = poster.post(body).await?;
+    let answer: Value = serde_json::from_slice(&reply.body)?;
+    ensure!(reply.status == 202, "a post was answered {}: {answer}", reply.status);
     let acknowledged = begun.elapsed();
     let id: Uuid = answer["id"].as_str().context("no id")?.parse()?;
     let (ended, end) = oneshot::channel();

@@ -6,10 +6,8 @@ mod idle;
 mod loaded;
 mod outage;
 mod pairs;
-mod receipts;
 mod size;
 mod telemetry;
-mod usage;
 
 use std::path::Path;
 

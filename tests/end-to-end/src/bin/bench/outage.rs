@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::loaded;
 use crate::pairs::Figures;
-use crate::receipts::Receipts;
+use end_to_end::Receipts;
 
 #[derive(Debug, Parser)]
 pub struct Outage {

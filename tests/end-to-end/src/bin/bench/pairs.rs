@@ -13,8 +13,8 @@ use end_to_end::Stack;
 use crate::Throughput;
 use crate::bare::Bare;
 use crate::loaded::{self, Took};
-use crate::receipts::Receipts;
-use crate::usage::Processes;
+use end_to_end::Processes;
+use end_to_end::Receipts;
 
 /// Receipts that go first and are not measured: connections are opened, statements prepared.
 const WARMING: usize = 2_000;
@@ -92,7 +92,7 @@ pub struct Figures {
     values: BTreeMap<String, Vec<f64>>,
 }
 
-type Before = (crate::usage::Cpu, Stored);
+type Before = (end_to_end::Cpu, Stored);
 
 impl Figures {
     /// One more value of what is called so.

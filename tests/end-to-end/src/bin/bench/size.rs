@@ -6,8 +6,8 @@ use end_to_end::Stack;
 
 use crate::loaded;
 use crate::pairs::{Figures, Stored};
-use crate::receipts::Receipts;
-use crate::usage::Processes;
+use end_to_end::Processes;
+use end_to_end::Receipts;
 
 /// Runs at each size, and receipts of each.
 const RUNS: usize = 3;

@@ -10,7 +10,7 @@ use end_to_end::{Collector, Options, Stack};
 
 use crate::loaded;
 use crate::pairs::Figures;
-use crate::receipts::Receipts;
+use end_to_end::Receipts;
 
 /// Receipts that go first and are not measured: connections are opened, statements prepared, and the queue of spans is full.
 const WARMING: usize = 2_000;

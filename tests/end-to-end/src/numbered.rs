@@ -14,6 +14,9 @@ pub struct Receipts {
 
 impl Receipts {
     /// Receipts with ids that nobody has used.
+    ///
+    /// # Errors
+    /// When the template is no JSON.
     pub fn new(template: &str) -> anyhow::Result<Self> {
         let parsed: Value = serde_json::from_str(template)?;
         let place = "\u{1}";
@@ -30,26 +33,31 @@ impl Receipts {
     }
 
     /// The external id of the `n`th.
+    #[must_use]
     pub fn external_id(&self, n: usize) -> String {
         format!("{}-{n}", self.run)
     }
 
     /// An idempotency key as long as Chekhov's.
+    #[must_use]
     pub fn key(&self, n: usize) -> String {
         format!("{}{n:052x}", self.run)
     }
 
     /// The `n`th as JSON.
+    #[must_use]
     pub fn body(&self, n: usize) -> String {
         format!("{}{}{}", self.before, self.external_id(n), self.after)
     }
 
     /// The template.
+    #[must_use]
     pub fn parsed(&self) -> &Value {
         &self.parsed
     }
 
     /// The merchant's group.
+    #[must_use]
     pub fn group(&self) -> &str {
         self.parsed["merchant"]["group"].as_str().unwrap_or_default()
     }

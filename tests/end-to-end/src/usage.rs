@@ -1,11 +1,12 @@
-//! What processes use, as the kernel counts it: CPU time and memory.
+//! What processes use, as the kernel counts it: CPU time, memory and what they write.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
 use anyhow::Context;
-use end_to_end::Stack;
+
+use crate::stack::{Member, Stack};
 
 /// Ticks a second in `/proc/<pid>/stat`, on every Linux that Rust runs on.
 const TICKS: u64 = 100;
@@ -17,16 +18,37 @@ pub struct Processes(Vec<(&'static str, u32)>);
 /// CPU time used so far, by process.
 pub type Cpu = BTreeMap<&'static str, Duration>;
 
+/// What one of them has used so far.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Used {
+    /// What it is called.
+    pub process: &'static str,
+    /// CPU time, its children's included.
+    pub cpu: Duration,
+    /// Resident now, in bytes: what is its own and its children's, and once what they share.
+    pub memory: u64,
+    /// What it and its children caused to be written to disks, in bytes; 0 where the kernel does not tell.
+    pub written: u64,
+}
+
+/// The id of a server whose data is in `CHEKHOV_DATA`.
+///
+/// # Errors
+/// When it does not run, or nobody says where its data is.
+pub fn server(name: &str) -> anyhow::Result<u32> {
+    let data = std::env::var("CHEKHOV_DATA").context("CHEKHOV_DATA is not set: the scripts in tests/ set it")?;
+    let path = format!("{data}/run/{name}.pid");
+    let text = fs::read_to_string(&path).with_context(|| path.clone())?;
+    text.split(' ').next().unwrap_or_default().parse().context(path)
+}
+
 impl Processes {
     /// Those of a stack, of the servers whose data is in `CHEKHOV_DATA`, and this one.
+    ///
+    /// # Errors
+    /// When a server does not run.
     pub fn of(stack: &Stack) -> anyhow::Result<Self> {
-        let data = std::env::var("CHEKHOV_DATA").context("CHEKHOV_DATA is not set: ./tests/bench sets it")?;
-        let server = |name: &str| -> anyhow::Result<u32> {
-            let path = format!("{data}/run/{name}.pid");
-            let text = fs::read_to_string(&path).with_context(|| path.clone())?;
-            text.split(' ').next().unwrap_or_default().parse().context(path)
-        };
-        let first = |members: &[end_to_end::Member]| members.first().map(|member| member.process.pid());
+        let first = |members: &[Member]| members.first().map(|member| member.process.pid());
         let mut processes = vec![
             ("postgres", server("postgres")?),
             ("rabbitmq", server("rabbitmq")?),
@@ -38,7 +60,40 @@ impl Processes {
         Ok(Self(processes))
     }
 
+    /// Any processes, by what they are called. `driver` is this one: its children are not part of it.
+    #[must_use]
+    pub fn named(processes: Vec<(&'static str, u32)>) -> Self {
+        Self(processes)
+    }
+
+    /// What each has used so far; those that are gone are left out.
+    ///
+    /// # Errors
+    /// When processes cannot be listed.
+    pub fn used(&self) -> anyhow::Result<Vec<Used>> {
+        let children = children()?;
+        let used = self.0.iter().filter_map(|(process, pid)| {
+            let mut all = vec![*pid];
+            if *process != "driver" {
+                all.extend(descendants(*pid, &children));
+            }
+            // Gone itself: then so are its children.
+            ticks(*pid).ok()?;
+            let ticks: u64 = all.iter().filter_map(|pid| ticks(*pid).ok()).sum();
+            Some(Used {
+                process,
+                cpu: Duration::from_millis(ticks * 1000 / TICKS),
+                memory: resident(&all),
+                written: all.iter().filter_map(|pid| field(*pid, "io", "write_bytes:")).sum(),
+            })
+        });
+        Ok(used.collect())
+    }
+
     /// CPU time of each so far, its children's included.
+    ///
+    /// # Errors
+    /// When one is gone.
     pub fn cpu(&self) -> anyhow::Result<Cpu> {
         let children = children()?;
         let mut used = Cpu::new();
@@ -57,11 +112,17 @@ impl Processes {
     }
 
     /// CPU time of one of ours.
+    ///
+    /// # Errors
+    /// When it is gone.
     pub fn cpu_of(&self, name: &str) -> anyhow::Result<Duration> {
         Ok(Duration::from_millis(ticks(self.pid(name)?)? * 1000 / TICKS))
     }
 
     /// The memory that one of ours has resident, in MiB.
+    ///
+    /// # Errors
+    /// When it is gone.
     pub fn resident_of(&self, name: &str) -> anyhow::Result<u64> {
         let kib = field(self.pid(name)?, "status", "VmRSS:").with_context(|| format!("no memory of {name}"))?;
         Ok(kib / 1024)
@@ -73,6 +134,9 @@ impl Processes {
     }
 
     /// The most memory each has had resident so far, in MiB; a server's children at this moment, each its proportional share.
+    ///
+    /// # Errors
+    /// When one is gone.
     pub fn memory(&self) -> anyhow::Result<BTreeMap<&'static str, u64>> {
         let children = children()?;
         let mut used = BTreeMap::new();
@@ -87,6 +151,17 @@ impl Processes {
         }
         Ok(used)
     }
+}
+
+/// What processes of one family have resident: memory of their own added up, files and shared memory as the one with most of
+/// them has it.
+fn resident(pids: &[u32]) -> u64 {
+    let own = pids.iter().filter_map(|pid| field(*pid, "status", "RssAnon:"));
+    let shared = ["RssFile:", "RssShmem:"].map(|kind| {
+        let of_each = pids.iter().filter_map(|pid| field(*pid, "status", kind));
+        of_each.max().unwrap_or_default()
+    });
+    (own.sum::<u64>() + shared.iter().sum::<u64>()) * 1024
 }
 
 fn field(pid: u32, file: &str, key: &str) -> Option<u64> {
