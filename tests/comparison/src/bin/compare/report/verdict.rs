@@ -1,0 +1,178 @@
+//! Which arm to use and why, in a few lines, all of them computed.
+
+use std::collections::BTreeMap;
+
+use crate::arms::Arm;
+use crate::events::{Comparison, Scenario};
+use crate::figures::{Cost, Summary};
+
+/// An outage is felt where early stages take more than so many times as long as before it.
+const FELT: f64 = 2.0;
+const OUTAGES: [(Scenario, &str); 2] = [(Scenario::Refusing, "refused"), (Scenario::Hanging, "hung")];
+
+/// The choice, and a line for each thing that speaks for or against it.
+pub(super) fn lines(comparison: &Comparison, summary: &Summary, costs: &BTreeMap<Arm, Cost>) -> Vec<String> {
+    let durable: Vec<Arm> = summary.arms().filter(|arm| arm.is_durable()).collect();
+    let mut lines = vec![match chosen(summary, costs, &durable) {
+        Some(chosen) => choice(summary, chosen),
+        None => "No arm registered every receipt exactly once here: these figures recommend none.".to_owned(),
+    }];
+    let all: Vec<Arm> = summary.arms().collect();
+    let each = |arms: &[Arm], shown: &dyn Fn(Arm) -> Option<String>| {
+        let shown = arms.iter().filter_map(|arm| Some(format!("{arm} {}", shown(*arm)?)));
+        shown.collect::<Vec<_>>().join(", ")
+    };
+    let median = |arm, scenario, name: &str| summary.median(arm, scenario, name);
+    let mut line = |what: &str, arms: &[Arm], shown: &dyn Fn(Arm) -> Option<String>| {
+        let text = each(arms, shown);
+        if !text.is_empty() {
+            lines.push(format!("{what}: {text}."));
+        }
+    };
+    let bare = median(Arm::Bare, Scenario::Closed, "receipts_per_s");
+    line("Receipts a second at most", &all, &|arm| {
+        let rate = median(arm, Scenario::Closed, "receipts_per_s")?;
+        let share = bare.filter(|_| arm.is_durable()).map(|bare| rate / bare);
+        let share = share.map(|share| format!(" ({share:.2} of bare)")).unwrap_or_default();
+        Some(format!("{}{share}", number(rate)))
+    });
+    for (scenario, did) in OUTAGES {
+        let what = format!("Early stages, 99th percentile, before the fiscal API {did} and while it did");
+        line(&what, &durable, &|arm| {
+            let of = |window: &str| median(arm, scenario, &format!("early_stages.{window}.p99_ms"));
+            Some(format!("{} and {} ms", number(of("before")?), number(of("during")?)))
+        });
+    }
+    line("Fiscal calls during an outage that hangs", &durable, &|arm| {
+        median(arm, Scenario::Hanging, "outage.fiscal_calls").map(number)
+    });
+    for (scenario, did) in OUTAGES {
+        line(&format!("Drained after it {did}"), &durable, &|arm| {
+            Some(format!("{} s", number(median(arm, scenario, "outage.drain_s")?)))
+        });
+    }
+    line("CPU seconds for 1,000 receipts, on time", &all, &|arm| {
+        median(arm, Scenario::Open, "cpu_s_per_1000.system").map(number)
+    });
+    line("Memory at most, all processes, on time", &all, &|arm| {
+        Some(format!(
+            "{} MiB",
+            number(median(arm, Scenario::Open, "memory_mib.system")?)
+        ))
+    });
+    line("Written ahead by PostgreSQL a receipt", &durable, &|arm| {
+        let bytes = median(arm, Scenario::Open, "wal_bytes_per_receipt")?;
+        Some(format!("{} kB", number(bytes / 1000.0)))
+    });
+    line(
+        "Registered twice and lost, all scenarios and runs at most",
+        &durable,
+        &|arm| {
+            Some(format!(
+                "{} and {}",
+                number(worst(summary, arm, "registered_twice")),
+                number(worst(summary, arm, "lost"))
+            ))
+        },
+    );
+    let what = format!(
+        "A cluster for {} receipts a second, by the prices below",
+        number(comparison.prices.rate)
+    );
+    line(&what, &durable, &|arm| {
+        Some(format!("{} a month", number(costs.get(&arm)?.month)))
+    });
+    lines
+}
+
+/// The cheapest of those that lost nothing, registered nothing twice and do not feel an outage; where all feel it, the one that
+/// feels it least.
+fn chosen(summary: &Summary, costs: &BTreeMap<Arm, Cost>, durable: &[Arm]) -> Option<Arm> {
+    let sound = |arm: &&Arm| is_sound(summary, **arm);
+    let unfelt = durable
+        .iter()
+        .filter(sound)
+        .filter(|arm| felt(summary, **arm).is_some_and(|felt| felt <= FELT));
+    let month = |arm: &&Arm| costs.get(*arm).map_or(f64::INFINITY, |cost| cost.month);
+    let cheapest = unfelt.min_by(|one, other| month(one).total_cmp(&month(other)));
+    let least = || {
+        let felt = |arm: &&Arm| felt(summary, **arm).unwrap_or(f64::INFINITY);
+        durable
+            .iter()
+            .filter(sound)
+            .min_by(|one, other| felt(one).total_cmp(&felt(other)))
+    };
+    cheapest.or_else(least).copied()
+}
+
+fn choice(summary: &Summary, chosen: Arm) -> String {
+    let felt = felt(summary, chosen).unwrap_or(f64::INFINITY);
+    if felt <= FELT {
+        format!(
+            "Use {chosen}: it lost nothing and registered nothing twice, its early stages took at most {felt:.1} times as long in an \
+             outage as before it, and of the arms of which both is true a cluster of it costs least."
+        )
+    } else {
+        format!(
+            "Use {chosen}: it lost nothing and registered nothing twice; every arm felt the outages here, and its early stages felt \
+             them least: they took {felt:.1} times as long as before."
+        )
+    }
+}
+
+/// How many times as long early stages took during the worse outage as before it.
+fn felt(summary: &Summary, arm: Arm) -> Option<f64> {
+    let ratios = OUTAGES.map(|(scenario, _)| {
+        let of = |window: &str| summary.median(arm, scenario, &format!("early_stages.{window}.p99_ms"));
+        Some(of("during")? / of("before")?)
+    });
+    ratios.into_iter().flatten().max_by(f64::total_cmp)
+}
+
+fn is_sound(summary: &Summary, arm: Arm) -> bool {
+    worst(summary, arm, "registered_twice") == 0.0 && worst(summary, arm, "lost") == 0.0
+}
+
+/// The most of a count in any run of any scenario.
+fn worst(summary: &Summary, arm: Arm, name: &str) -> f64 {
+    let counts = Scenario::ALL
+        .into_iter()
+        .filter_map(|scenario| summary.spread(arm, scenario, name));
+    counts.map(|spread| spread.most).fold(0.0, f64::max)
+}
+
+/// A number as people write it: as many digits as it is worth.
+pub(super) fn number(value: f64) -> String {
+    match value.abs() {
+        1000.0.. => grouped(value),
+        100.0.. => format!("{value:.0}"),
+        10.0.. => format!("{value:.1}"),
+        0.0 => "0".to_owned(),
+        _ if value.fract() == 0.0 => format!("{value:.0}"),
+        _ => format!("{value:.2}"),
+    }
+}
+
+fn grouped(value: f64) -> String {
+    let digits = format!("{value:.0}");
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        let left = digits.len() - place;
+        if place > 0 && left % 3 == 0 && !text.ends_with('-') {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::number;
+
+    #[test]
+    fn numbers_are_read_by_people() {
+        let shown = [1_234_567.0, 999.6, 42.26, 7.0, 0.125, 0.0].map(number);
+        assert_eq!(shown, ["1,234,567", "1000", "42.3", "7", "0.12", "0"]);
+    }
+}
