@@ -25,6 +25,14 @@ fn personal(receipt: &Value) -> Vec<String> {
         .collect()
 }
 
+/// Ends every process in order, so that it exports what it still has.
+async fn end_all(stack: &mut Stack) {
+    for member in stack.orchestrators.iter_mut().chain(&mut stack.dispatchers) {
+        let status = member.process.terminate(Duration::from_secs(25)).await.unwrap();
+        assert!(status.success());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_secret_and_no_contact_is_logged_exported_or_shown() {
     let collector = Collector::start().await.unwrap();
@@ -99,16 +107,7 @@ async fn no_secret_and_no_contact_is_logged_exported_or_shown() {
         shown += &member.all_measured().await.unwrap();
     }
     shown += &api.call(&["v1", "destinations"]).await.unwrap().body.to_string();
-    for member in stack.orchestrators.iter_mut().chain(&mut stack.dispatchers) {
-        assert!(
-            member
-                .process
-                .terminate(Duration::from_secs(25))
-                .await
-                .unwrap()
-                .success()
-        );
-    }
+    end_all(&mut stack).await;
     let spans = collector.spans();
     assert!(spans.len() > 500, "{} spans", spans.len());
 
