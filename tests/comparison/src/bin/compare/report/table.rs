@@ -87,8 +87,13 @@ const README: [(&str, Scenario, &str, f64); 13] = [
 
 /// A line of a Markdown table.
 fn row(what: &str, cells: impl Iterator<Item = String>) -> String {
+    let what = if what.is_empty() {
+        String::new()
+    } else {
+        format!(" {what}")
+    };
     let cells: Vec<String> = cells.collect();
-    format!("| {what} | {} |", cells.join(" | "))
+    format!("|{what} | {} |", cells.join(" | "))
 }
 
 /// The README's table.
