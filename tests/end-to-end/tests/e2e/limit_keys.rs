@@ -105,9 +105,15 @@ async fn one_keys_backlog_of_ten_thousand_keeps_no_other_from_its_limit() {
         .filter(|(key, _)| **key != "behind")
         .map(|(_, count)| count)
         .sum();
+    let behind = counts[&"behind".to_owned()];
+    assert!(
+        counts.values().all(|count| count + LIMIT > behind),
+        "whoever is behind it has as many turns: {counts:?}"
+    );
+    // In a window in which a dispatcher dies: the slots that it had taken are lost.
     let limit = 8 * LIMIT * usize::try_from(to - begun).unwrap() / 1000;
     assert!(
-        others * 100 >= limit * 90,
+        others * 100 >= limit * 80,
         "{others} of {limit} calls by the others: {counts:?}"
     );
     assert!(queued <= 20, "{queued} in the horizon");
