@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::stack::{Member, Stack};
+use crate::member::Member;
+use crate::stack::Stack;
 
 /// Ticks a second in `/proc/<pid>/stat`, on every Linux that Rust runs on.
 const TICKS: u64 = 100;

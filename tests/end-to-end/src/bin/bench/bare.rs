@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use end_to_end::Receipts;
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
-
-use end_to_end::Receipts;
 
 /// Where the calls go, and with what.
 #[derive(Debug, Clone)]

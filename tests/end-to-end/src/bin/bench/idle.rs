@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use anyhow::ensure;
-use end_to_end::{Database, Stack};
-
-use end_to_end::Processes;
+use end_to_end::{Database, Processes, Stack};
 
 /// How long it is left alone before it is measured, and how long it is measured.
 const SETTLING: Duration = Duration::from_secs(25);

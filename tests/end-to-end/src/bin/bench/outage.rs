@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::Parser;
-use end_to_end::{Backlog, Stack, TOKEN, eventually};
+use end_to_end::{Backlog, Receipts, Stack, TOKEN, eventually};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
@@ -13,7 +13,6 @@ use uuid::Uuid;
 
 use crate::loaded;
 use crate::pairs::Figures;
-use end_to_end::Receipts;
 
 #[derive(Debug, Parser)]
 pub struct Outage {

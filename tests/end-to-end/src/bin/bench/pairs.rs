@@ -8,13 +8,11 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
-use end_to_end::Stack;
+use end_to_end::{Cpu, Processes, Receipts, Stack};
 
 use crate::Throughput;
 use crate::bare::Bare;
 use crate::loaded::{self, Took};
-use end_to_end::Processes;
-use end_to_end::Receipts;
 
 /// Receipts that go first and are not measured: connections are opened, statements prepared.
 const WARMING: usize = 2_000;
@@ -92,7 +90,7 @@ pub struct Figures {
     values: BTreeMap<String, Vec<f64>>,
 }
 
-type Before = (end_to_end::Cpu, Stored);
+type Before = (Cpu, Stored);
 
 impl Figures {
     /// One more value of what is called so.

@@ -2,12 +2,10 @@
 
 use std::sync::Arc;
 
-use end_to_end::Stack;
+use end_to_end::{Processes, Receipts, Stack};
 
 use crate::loaded;
 use crate::pairs::{Figures, Stored};
-use end_to_end::Processes;
-use end_to_end::Receipts;
 
 /// Runs at each size, and receipts of each.
 const RUNS: usize = 3;

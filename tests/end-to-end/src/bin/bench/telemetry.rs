@@ -6,11 +6,10 @@ use std::sync::Arc;
 
 use anyhow::ensure;
 use clap::Parser;
-use end_to_end::{Collector, Options, Stack};
+use end_to_end::{Collector, Options, Receipts, Stack};
 
 use crate::loaded;
 use crate::pairs::Figures;
-use end_to_end::Receipts;
 
 /// Receipts that go first and are not measured: connections are opened, statements prepared, and the queue of spans is full.
 const WARMING: usize = 2_000;

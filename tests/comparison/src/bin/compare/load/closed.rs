@@ -10,7 +10,6 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
 use super::{LOOK, Load, Posted, micros, unix_us};
-use crate::events::Span;
 
 /// Keeps `concurrency` receipts under way, for `warm` before they count and for `length` while they do.
 ///
@@ -35,12 +34,7 @@ pub async fn closed(load: &Load, concurrency: usize, warm: Duration, length: Dur
     while let Some(post) = posts.join_next().await {
         posted.push(post??);
     }
-    posted.sort_by_key(|post| post.n);
-    let window = Span {
-        begin_us,
-        end_us: begin_us + micros(length),
-    };
-    Ok(Posted { posts: posted, window })
+    Ok(Posted::within(posted, begin_us, length))
 }
 
 /// Makes room for as many as were done since the last look.

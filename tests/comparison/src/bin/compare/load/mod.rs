@@ -43,6 +43,16 @@ pub struct Posted {
     pub window: Span,
 }
 
+impl Posted {
+    /// Posts in their order, of which those count that began in `length` from `begin_us` on.
+    fn within(mut posts: Vec<Post>, begin_us: i64, length: Duration) -> Self {
+        posts.sort_by_key(|post| post.n);
+        let end_us = begin_us + micros(length);
+        let window = Span { begin_us, end_us };
+        Self { posts, window }
+    }
+}
+
 /// The receipt that every arm is given.
 pub fn template() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../end-to-end/bench/receipt.json")

@@ -6,7 +6,6 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use super::{Load, Posted, micros, unix_us};
-use crate::events::Span;
 
 /// Posts `rate` receipts a second for `length`; answers when every post was.
 ///
@@ -31,10 +30,5 @@ pub async fn open(load: &Load, rate: f64, length: Duration) -> anyhow::Result<Po
     while let Some(post) = posts.join_next().await {
         posted.push(post??);
     }
-    posted.sort_by_key(|post| post.n);
-    let window = Span {
-        begin_us,
-        end_us: begin_us + micros(length),
-    };
-    Ok(Posted { posts: posted, window })
+    Ok(Posted::within(posted, begin_us, length))
 }
