@@ -7,9 +7,10 @@ use shared::pipeline::{Exchange, Verdict};
 use shared::stage::Seen;
 use uuid::Uuid;
 
-/// So many calls are judged at least, however old; and all that ended within [`RECENT`].
+/// So many calls are judged at least, however old; and all that ended within [`RECENT`]. At any rate an outage closes the
+/// destination after half of that time.
 const LAST: usize = 20;
-const RECENT: Duration = Duration::from_secs(2);
+const RECENT: Duration = Duration::from_millis(500);
 /// So many different receipts have to fail: one that poisons every call of its own closes nothing.
 const RECEIPTS: usize = 5;
 
@@ -184,6 +185,18 @@ mod tests {
         for n in 0..1000 {
             assert!(!breaker.note(Uuid::from_u128(n), now, now, n % 20 == 0));
         }
+    }
+
+    #[test]
+    fn an_outage_closes_as_soon_at_a_high_rate() {
+        let (mut breaker, begun) = (Breaker::default(), Instant::now());
+        let mut at = |n: u64, failed| {
+            let now = begun + Duration::from_micros(500 * n);
+            breaker.note(Uuid::from_u128(n.into()), now, now, failed)
+        };
+        assert!((0..10_000).all(|n| !at(n, false)));
+        let failures = (10_000..20_000).position(|n| at(n, true));
+        assert_eq!(failures, Some(500), "2,000 calls a second for a quarter of it");
     }
 
     #[test]
