@@ -18,7 +18,7 @@ use super::search::storable;
 use super::{Intake, Problem};
 
 /// So many of each sort are looked at: the latest.
-const MOST: i64 = 10_000;
+const MOST: i64 = 5_000;
 /// So many groups are shown.
 const SHOWN: usize = 200;
 
@@ -49,7 +49,7 @@ pub struct Failures {
     groups: Vec<FailureGroup>,
     /// How many receipts were looked at.
     examined: i64,
-    /// Whether there are more than were looked at, or shown: the latest 10,000 of each sort are.
+    /// Whether there are more than were looked at, or shown: the latest 5,000 of each sort are.
     more: bool,
 }
 

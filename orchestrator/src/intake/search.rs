@@ -23,7 +23,7 @@ use super::{Intake, Problem};
 /// Receipts of a page, if nothing else is said, and at most.
 const LIMIT: (usize, usize) = (50, 200);
 /// Entries of an index that are looked at for a page.
-const EXAMINE: usize = 2000;
+const EXAMINE: usize = 1000;
 
 /// A receipt as a list shows it.
 #[derive(Serialize, ToSchema)]

@@ -6,8 +6,8 @@
 
 mod cursor;
 mod filter;
+mod meant;
 mod source;
-mod standing;
 
 pub use cursor::Cursor;
 pub(super) use filter::first_id;
@@ -89,14 +89,11 @@ pub async fn window(
         let most = i64::try_from(stretch).unwrap_or(i64::MAX);
         let entries = source.entries(pool, filter, place.key.as_ref(), most).await?;
         let ids: Vec<Uuid> = entries.iter().map(|(_, id)| *id).collect();
-        let mut standings = standing::read(pool, &ids, filter.merchant.is_some()).await?;
-        if filter.stage.is_some() {
-            standing::name_stages(versions, standings.values_mut()).await;
-        }
+        let meant = meant::of(pool, versions, filter, &ids).await?;
         for (key, id) in entries {
             window.examined += 1;
             place.key = Some(key);
-            if standings.get(&id).is_some_and(|standing| filter.admits(standing)) {
+            if meant.contains(&id) {
                 window.ids.push(id);
                 if window.ids.len() >= bounds.most {
                     window.next = Some(place);

@@ -7,8 +7,6 @@ use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::standing::Standing;
-
 /// Receipts of a kind: those for which all that is said is true.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema, IntoParams)]
 #[serde(deny_unknown_fields, default)]
@@ -110,6 +108,18 @@ pub enum Outcome {
     Undeclared,
 }
 
+impl Outcome {
+    /// Its word.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Retry => "retry",
+            Self::Poll => "poll",
+            Self::Undeclared => "undeclared",
+        }
+    }
+}
+
 /// The ids of what was accepted in a stretch of time: above the first and below the second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ids(pub Uuid, pub Uuid);
@@ -166,31 +176,6 @@ impl Filter {
         let first = self.accepted_after.map_or(0, first_id).saturating_sub(1);
         let end = self.accepted_before.map_or(u128::MAX, first_id);
         Ids(Uuid::from_u128(first), Uuid::from_u128(end))
-    }
-
-    /// Whether a receipt is one of them, by what is known of it.
-    pub(super) fn admits(&self, known: &Standing) -> bool {
-        let Ids(above, below) = self.ids();
-        known.id > above
-            && known.id < below
-            && self
-                .merchant
-                .as_ref()
-                .is_none_or(|merchant| known.merchant.as_ref() == Some(merchant))
-            && self.state.is_none_or(|state| state.name() == known.state)
-            && self
-                .stage
-                .as_ref()
-                .is_none_or(|stage| known.stage.as_ref() == Some(stage))
-            && self
-                .destination
-                .as_ref()
-                .is_none_or(|name| known.destination.as_ref() == Some(name))
-            && self.outcome.is_none_or(|outcome| known.is_stuck_in(outcome))
-            && self
-                .deadline_before
-                .is_none_or(|before| known.deadline.is_some_and(|deadline| deadline < before))
-            && self.moved_before.is_none_or(|before| known.moved_at < before)
     }
 }
 

@@ -22,7 +22,7 @@ pub async fn read(url: &str, pipeline: &Path) -> anyhow::Result<Vec<String>> {
             // Several windows: a walk may have several sources.
             for _ in 0..20 {
                 let bounds = Bounds {
-                    examine: 2000,
+                    examine: 1000,
                     most: 200,
                 };
                 let window = search::window(&pool, &versions, &filter, order, after.take(), bounds).await?;
