@@ -6,7 +6,7 @@ use end_to_end::{Answer, Backlog, Stack, VIEWER, eventually};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::{at_length, behind, quick, receipts};
+use super::{at_length, behind, model, quick};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -47,7 +47,7 @@ fn counted(stack: &Stack, sql: &str) -> u64 {
 /// So many that are to be tried again in an hour, at a destination that takes no calls.
 async fn backlog(count: u64) -> Stack {
     let mut stack = Stack::start(&quick()).await.unwrap();
-    stack.post_all(&receipts(1)).await.unwrap();
+    stack.post_all(&model()).await.unwrap();
     stack.settled(SOON).await;
     let paused = stack.orchestrators[0]
         .api

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::time::sleep;
 
 use super::limits::now;
-use super::{all_registered, behind, quick, receipts};
+use super::{all_registered, behind, model, quick, receipts};
 
 const SOON: Duration = Duration::from_secs(20);
 /// Of one key, in a second.
@@ -69,7 +69,7 @@ fn on_record(stack: &Stack) -> BTreeMap<String, String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_keys_backlog_of_ten_thousand_keeps_no_other_from_its_limit() {
     let mut stack = Stack::start(&keyed()).await.unwrap();
-    stack.post_all(&receipts(1)).await.unwrap();
+    stack.post_all(&model()).await.unwrap();
     stack.settled(SOON).await;
     let backlog = Backlog {
         key: Some("behind".to_owned()),
@@ -110,10 +110,9 @@ async fn one_keys_backlog_of_ten_thousand_keeps_no_other_from_its_limit() {
         counts.values().all(|count| count + LIMIT > behind),
         "whoever is behind it has as many turns: {counts:?}"
     );
-    // In a window in which a dispatcher dies: the slots that it had taken are lost.
     let limit = 8 * LIMIT * usize::try_from(to - begun).unwrap() / 1000;
     assert!(
-        others * 100 >= limit * 80,
+        others * 100 >= limit * 90,
         "{others} of {limit} calls by the others: {counts:?}"
     );
     assert!(queued <= 20, "{queued} in the horizon");
@@ -179,7 +178,7 @@ async fn who_waits_long_for_its_key_gives_way_to_the_others() {
 async fn what_came_before_there_were_keys_is_given_one() {
     let options = keyed().with("destination.fiscal.key_limits", "50/s, 10000/h");
     let mut stack = Stack::start(&options).await.unwrap();
-    stack.post_all(&receipts(1)).await.unwrap();
+    stack.post_all(&model()).await.unwrap();
     stack.settled(SOON).await;
     let merchant = stack.database.sql("select merchant from receipts limit 1").unwrap();
     behind(50).fill(&stack.database).unwrap();

@@ -65,6 +65,11 @@ fn receipts(count: usize) -> Vec<Value> {
     fresh(&templates, count)
 }
 
+/// One that is like most: the first templates are made to be hard, and a backlog of those measures how long they are.
+fn model() -> Vec<Value> {
+    receipts(11).split_off(10)
+}
+
 /// So many that wait for their first call to the destination `fiscal`, nothing special about them.
 fn behind(count: u64) -> Backlog {
     let internal = ["validate", "enrich", "calculate", "number", "document"];
