@@ -54,7 +54,7 @@ struct Throughput {
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     pairs: u32,
     /// Receipts of each run
-    #[arg(long, default_value_t = 20_000)]
+    #[arg(long, default_value_t = 60_000)]
     receipts: usize,
     /// Receipts under way at once, in both
     #[arg(long, default_value_t = 1024)]
