@@ -6,8 +6,6 @@ use crate::arms::Arm;
 use crate::events::{Comparison, Scenario};
 use crate::figures::{Cost, Summary};
 
-/// An outage is felt where early stages take more than so many times as long as before it.
-const FELT: f64 = 2.0;
 const OUTAGES: [(Scenario, &str); 2] = [(Scenario::Refusing, "refused"), (Scenario::Hanging, "hung")];
 
 /// The choice, and a line for each thing that speaks for or against it.
@@ -92,7 +90,7 @@ fn chosen(summary: &Summary, costs: &BTreeMap<Arm, Cost>, durable: &[Arm]) -> Op
     let unfelt = durable
         .iter()
         .filter(sound)
-        .filter(|arm| felt(summary, **arm).is_some_and(|felt| felt <= FELT));
+        .filter(|arm| feels(summary, **arm) == Some(false));
     let month = |arm: &&Arm| costs.get(*arm).map_or(f64::INFINITY, |cost| cost.month);
     let cheapest = unfelt.min_by(|one, other| month(one).total_cmp(&month(other)));
     let least = || {
@@ -107,10 +105,11 @@ fn chosen(summary: &Summary, costs: &BTreeMap<Arm, Cost>, durable: &[Arm]) -> Op
 
 fn choice(summary: &Summary, chosen: Arm) -> String {
     let felt = felt(summary, chosen).unwrap_or(f64::INFINITY);
-    if felt <= FELT {
+    if feels(summary, chosen) == Some(false) {
         format!(
-            "Use {chosen}: it lost nothing and registered nothing twice, its early stages took at most {felt:.1} times as long in an \
-             outage as before it, and of the arms of which both is true a cluster of it costs least."
+            "Use {chosen}: it lost nothing and registered nothing twice, its early stages took no longer in an outage than they did \
+             at most without one ({felt:.1} times as long as before it), and of the arms of which both is true a cluster of it costs \
+             least."
         )
     } else {
         format!(
@@ -118,6 +117,16 @@ fn choice(summary: &Summary, chosen: Arm) -> String {
              them least: they took {felt:.1} times as long as before."
         )
     }
+}
+
+/// Whether early stages took longer during an outage than in any run without one: before it, and on time all along.
+fn feels(summary: &Summary, arm: Arm) -> Option<bool> {
+    let early = |scenario, window: &str| summary.spread(arm, scenario, &format!("early_stages.{window}.p99_ms"));
+    let before = OUTAGES.iter().map(|(scenario, _)| early(*scenario, "before"));
+    let calm = before.chain([early(Scenario::Open, "all")]).flatten();
+    let calm = calm.map(|spread| spread.most).max_by(f64::total_cmp)?;
+    let mut during = OUTAGES.iter().map(|(scenario, _)| early(*scenario, "during"));
+    during.try_fold(false, |felt, during| Some(felt || during?.median > calm))
 }
 
 /// How many times as long early stages took during the worse outage as before it.
@@ -168,7 +177,28 @@ fn grouped(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::number;
+    use serde_json::json;
+
+    use super::{Arm, Scenario, Summary, feels, number};
+    use crate::figures::{Figures, summarize};
+
+    #[test]
+    fn an_outage_is_felt_beyond_what_early_stages_take_without_one() {
+        let summary = |during: f64| {
+            let figures = |value| serde_json::from_value::<Figures>(value).unwrap();
+            let on_time = figures(json!({"early_stages.all.p99_ms": 40.0}));
+            let outage = figures(json!({"early_stages.before.p99_ms": 20.0, "early_stages.during.p99_ms": during}));
+            let phases = [
+                (Scenario::Open, &on_time),
+                (Scenario::Refusing, &outage),
+                (Scenario::Hanging, &outage),
+            ];
+            summarize(phases.map(|(scenario, figures)| (Arm::Split, scenario, figures)))
+        };
+        assert_eq!(feels(&summary(39.0), Arm::Split), Some(false));
+        assert_eq!(feels(&summary(41.0), Arm::Split), Some(true));
+        assert_eq!(feels(&Summary::default(), Arm::Split), None);
+    }
 
     #[test]
     fn numbers_are_read_by_people() {
