@@ -15,7 +15,7 @@ use shared::store::group::Group;
 use shared::store::line::Line;
 use shared::store::load::Work;
 use shared::store::record::Send;
-use shared::store::step::{self, Standing, Step, StepBatch, Stepped, To};
+use shared::store::step::{self, Standing, Step, StepBatch, Stepped, Stood, To};
 use shared::telemetry::TraceContext;
 use shared::telemetry::metrics::InWork;
 use shared::telemetry::names::{
@@ -147,7 +147,7 @@ impl Dispatcher {
     }
 
     async fn give_back(&self, work: &Work, step: Step) {
-        if let Err(error) = step::commit(&self.steps, work, step).await {
+        if let Err(error) = step::commit(&self.steps, &Stood::of(work), step).await {
             tracing::error!(receipt.id = %work.hold.id, trace_id = work.trace_id(), %error, "it could not be given back");
         }
     }
@@ -229,7 +229,7 @@ impl Dispatcher {
                 tracing::info!(receipt.id = %work.hold.id, trace_id = work.trace_id(), stage = %stage.name, outcome, "attempt");
             }
             let kept = Kept::by(&step);
-            match step::commit(&self.steps, &work, step).await {
+            match step::commit(&self.steps, &Stood::of(&work), step).await {
                 Ok(Stepped::Stale) => {
                     metrics::counter!("chekhov_stale_steps_total").increment(1);
                     return tracing::warn!(

@@ -1,4 +1,5 @@
-//! Runs internal stages: a bounded number of receipts at once, a checkpoint after each stage.
+//! Runs internal stages: a bounded number of receipts at once, a checkpoint after each stage, or after several that come
+//! to the same when they are run again.
 
 pub mod claimer;
 mod runner;

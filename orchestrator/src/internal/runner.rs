@@ -1,5 +1,6 @@
 //! Takes one receipt through its internal stages.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -10,12 +11,13 @@ use shared::pipeline::{Pipeline, Subject, Verdict};
 use shared::stage::endpoint::Concurrency;
 use shared::stage::next::{self, Holder, Kept};
 use shared::stage::{
-    Attempt, Ended, Endpoints, LimitKeys, Proofs, Versions, attempt, is_passed_over, spans, versions, waits,
+    Attempt, Ended, Endpoints, LimitKeys, Proofs, Unsaved, Versions, attempt, is_passed_over, spans, unsaved, versions,
+    waits,
 };
 use shared::store::group::Group;
 use shared::store::load::Work;
 use shared::store::relay::Queued;
-use shared::store::step::{self, Step, StepBatch, Stepped, To};
+use shared::store::step::{self, StepBatch, Stepped, To};
 use shared::telemetry::TraceContext;
 use shared::telemetry::metrics::InWork;
 use sqlx::PgPool;
@@ -153,21 +155,22 @@ impl Runner {
                     To::WaitInternal(versions::RETRY),
                     format!("its pipeline cannot be used: {error}"),
                 );
-                self.commit(&work, step).await;
+                self.commit(&work, Unsaved::with(None, &work, step)).await;
                 return;
             }
         };
         let mut subject = attempt::subject(&work, &pipeline);
+        let mut unsaved: Option<Unsaved> = None;
         while let Some(stage) = pipeline.stages.get(work.position) {
             if stage.destination().is_some() && !is_passed_over(stage, &subject) {
                 let step = self.to_destination(&work, &pipeline).await;
-                self.commit(&work, step).await;
+                self.commit(&work, Unsaved::with(unsaved, &work, step)).await;
                 return;
             }
             if self.stop.is_cancelled() {
                 let reason = "its orchestrator stopped".to_owned();
                 let step = next::hand_back(&work, To::WaitInternal(Duration::ZERO), reason);
-                self.commit(&work, step).await;
+                self.commit(&work, Unsaved::with(unsaved, &work, step)).await;
                 return;
             }
             let context = TraceContext {
@@ -186,31 +189,39 @@ impl Runner {
                 opened: None,
                 trace: context.of(&span),
             };
-            let ended = match attempt::run(&attempt, &work, stage, &mut subject)
-                .instrument(span.clone())
-                .await
-            {
+            let ended = {
+                let running = pin!(attempt::run(&attempt, &work, stage, &mut subject).instrument(span.clone()));
+                unsaved::beside(running, &mut unsaved, async |unsaved| self.commit(&work, unsaved).await).await
+            };
+            let ended = match ended {
                 Ok(ended) => ended,
                 Err(abandoned) => {
                     spans::abandoned(&span, &abandoned);
                     // Given back, not dropped: if it is still ours nobody else would ever come for it.
                     tracing::warn!(receipt.id = %work.hold.id, trace_id = work.trace_id(), cause = %abandoned.cause, "given back");
                     let step = next::abandon(&work, To::WaitInternal(Duration::ZERO), abandoned);
-                    self.commit(&work, step).await;
+                    self.commit(&work, Unsaved::with(unsaved, &work, step)).await;
                     return;
                 }
             };
             spans::ended(&span, &ended);
             drop(span);
-            let Some(kept) = self.settle(&work, &pipeline, ended, &subject).await else {
+            let Some(kept) = self.settle(&work, &pipeline, ended, &subject, &mut unsaved).await else {
                 return;
             };
             kept.apply(&mut work);
         }
     }
 
-    /// Commits what an attempt came to; answers where the receipt goes on, if it stays here.
-    async fn settle(&self, work: &Work, pipeline: &Pipeline, ended: Ended, subject: &Subject) -> Option<Kept> {
+    /// Commits what an attempt came to, or leaves it unsaved; answers where the receipt goes on, if it stays here.
+    async fn settle(
+        &self,
+        work: &Work,
+        pipeline: &Pipeline,
+        ended: Ended,
+        subject: &Subject,
+        unsaved: &mut Option<Unsaved>,
+    ) -> Option<Kept> {
         let stage = &pipeline.stages[work.position];
         let outcome = ended.verdict.name();
         metrics::counter!("chekhov_attempts_total", "stage" => stage.name.clone(), "outcome" => outcome).increment(1);
@@ -232,10 +243,15 @@ impl Runner {
             tracing::info!(receipt.id = %work.hold.id, trace_id = work.trace_id(), stage = %stage.name, outcome, "attempt");
         }
         let kept = Kept::by(&step);
-        if self.commit(work, step).await { kept } else { None }
+        let all = Unsaved::with(unsaved.take(), work, step);
+        if all.may_wait(pipeline, stage) {
+            *unsaved = Some(all);
+            return kept;
+        }
+        if self.commit(work, all).await { kept } else { None }
     }
 
-    async fn commit(&self, before: &Work, step: Step) -> bool {
+    async fn commit(&self, work: &Work, Unsaved { stood, step, .. }: Unsaved) -> bool {
         let (due, internal) = (
             matches!(step.to, To::WaitFirstCall | To::Queue(_) | To::WaitCall(_)),
             matches!(step.to, To::WaitInternal(_)),
@@ -246,7 +262,7 @@ impl Runner {
         } else {
             None
         };
-        match step::commit(&self.steps, before, step).await {
+        match step::commit(&self.steps, &stood, step).await {
             Ok(Stepped::Moved) => {
                 if let Some(original) = original {
                     self.look_again(original).await;
@@ -261,22 +277,22 @@ impl Runner {
             }
             Ok(Stepped::Queued) => {
                 let queued = Queued {
-                    id: before.hold.id,
-                    epoch: before.hold.epoch + 1,
-                    traceparent: before.traceparent.clone(),
-                    tracestate: before.tracestate.clone(),
+                    id: work.hold.id,
+                    epoch: work.hold.epoch + 1,
+                    traceparent: work.traceparent.clone(),
+                    tracestate: work.tracestate.clone(),
                 };
                 self.hand_off.publish(&destination, queued).await;
                 true
             }
             Ok(Stepped::Stale) => {
                 metrics::counter!("chekhov_stale_steps_total").increment(1);
-                let (id, trace_id) = (before.hold.id, before.trace_id());
+                let (id, trace_id) = (work.hold.id, work.trace_id());
                 tracing::warn!(receipt.id = %id, trace_id, "somebody else has the receipt now; the step is dropped");
                 false
             }
             Err(error) => {
-                let (id, trace_id) = (before.hold.id, before.trace_id());
+                let (id, trace_id) = (work.hold.id, work.trace_id());
                 tracing::error!(receipt.id = %id, trace_id, %error, "the step could not be stored; it will be given back as a stray");
                 false
             }

@@ -97,6 +97,13 @@ impl Stage {
         }
     }
 
+    /// Whether it comes to the same when it is run again under the same keys: all it asks for is idempotent. What is read may be
+    /// another thing by then.
+    #[must_use]
+    pub fn repeats_alike(&self) -> bool {
+        self.requests.iter().all(|request| request.effect == Effect::Idempotent)
+    }
+
     /// Its request that registers: the last one, if any.
     #[must_use]
     pub fn registers(&self) -> Option<&Request> {

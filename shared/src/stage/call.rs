@@ -215,6 +215,7 @@ pub(super) fn row(aim: &Aim<'_>) -> Call {
         registers: aim.registers,
         registered: false,
         value: None,
+        result: None,
     }
 }
 

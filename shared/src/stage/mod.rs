@@ -15,6 +15,7 @@ pub mod sends;
 mod signature;
 mod skip;
 pub mod spans;
+pub mod unsaved;
 pub mod versions;
 pub mod waits;
 
@@ -24,4 +25,5 @@ pub use endpoint::{Admission, Admitted, Endpoints, Purpose, Seen, Shut, Unadmitt
 pub use limit_keys::LimitKeys;
 pub use lookup::Proofs;
 pub use skip::is_passed_over;
+pub use unsaved::Unsaved;
 pub use versions::Versions;

@@ -174,9 +174,9 @@ pub fn step(
         standing: ended.standing,
         reason,
         stage: stage.name.clone(),
-        result: ended.result,
         calls: ended.calls,
     }
+    .came_to(ended.result)
 }
 
 /// The receipt given back as it is: nothing was sent for it in this attempt, and nothing is counted against it.
@@ -193,7 +193,6 @@ pub fn hand_back(work: &Work, to: To, reason: String) -> Step {
         standing: work.standing,
         reason: Some(reason),
         stage: String::new(),
-        result: None,
         calls: Vec::new(),
     }
 }

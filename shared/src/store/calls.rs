@@ -29,19 +29,11 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    /// The calls of steps; the last of each has the result of its stage.
+    /// The calls of steps.
     pub fn of<'a>(steps: impl Iterator<Item = &'a Step>) -> Self {
         let mut rows = Self::default();
         for step in steps {
             rows.push(step.hold.id, &step.calls);
-            if let Some(result) = &step.result {
-                if step.calls.is_empty() {
-                    rows.push(step.hold.id, &[none(step)]);
-                }
-                if let Some(last) = rows.results.last_mut() {
-                    *last = Some(result.clone());
-                }
-            }
         }
         rows
     }
@@ -65,7 +57,7 @@ impl Rows {
             rows.registers.push(call.registers);
             rows.registered.push(call.registered);
             rows.values.push(call.value.clone());
-            rows.results.push(None);
+            rows.results.push(call.result.clone());
         }
     }
 
@@ -120,7 +112,7 @@ impl Rows {
 }
 
 /// What stands for the call of a stage that had nothing to call.
-fn none(step: &Step) -> Call {
+pub(super) fn none(step: &Step) -> Call {
     Call {
         id: Uuid::now_v7(),
         stage: step.stage.clone(),
@@ -136,6 +128,7 @@ fn none(step: &Step) -> Call {
         registers: false,
         registered: false,
         value: None,
+        result: None,
     }
 }
 

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::group::Group;
 use super::load::Work;
-use super::{Hold, StoreError};
+use super::{Hold, StoreError, calls};
 
 /// What a receipt's row counts about the stage it is at.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -123,6 +123,8 @@ pub struct Call {
     pub registered: bool,
     /// What a successful call that registers came to, as JSON.
     pub value: Option<String>,
+    /// What the stage came to that succeeded with it: `{request: value}` as JSON.
+    pub result: Option<String>,
 }
 
 /// One step of a receipt.
@@ -146,12 +148,63 @@ pub struct Step {
     pub standing: Standing,
     /// A sentence for a person.
     pub reason: Option<String>,
-    /// The name of the stage the step ends at (for `finished`), and its result if it succeeded.
+    /// The name of the stage the step ends at (for `finished`).
     pub stage: String,
-    /// `{request: value}` as JSON.
-    pub result: Option<String>,
     /// The calls made in this attempt.
     pub calls: Vec<Call>,
+}
+
+/// How a receipt stands in its row.
+#[derive(Debug, Clone)]
+pub struct Stood {
+    /// Index of the stage to run.
+    pub position: usize,
+    /// Where its next external stage goes, or ''.
+    pub destination: String,
+    /// What its row counts.
+    pub counters: Counters,
+    /// What is known about the call that registers.
+    pub standing: Standing,
+}
+
+impl Stood {
+    /// As it was read.
+    #[must_use]
+    pub fn of(work: &Work) -> Self {
+        Self {
+            position: work.position,
+            destination: work.destination.clone(),
+            counters: work.counters,
+            standing: work.standing,
+        }
+    }
+}
+
+impl Step {
+    /// The step with what its stage came to: that goes with the last call.
+    #[must_use]
+    pub fn came_to(mut self, result: Option<String>) -> Self {
+        if result.is_some() {
+            if self.calls.is_empty() {
+                self.calls.push(calls::none(&self));
+            }
+            if let Some(last) = self.calls.last_mut() {
+                last.result = result;
+            }
+        }
+        self
+    }
+
+    /// This step and the one before it, which is not stored, as one.
+    #[must_use]
+    pub fn after(mut self, mut earlier: Self) -> Self {
+        earlier.calls.append(&mut self.calls);
+        Self {
+            from: earlier.from,
+            calls: earlier.calls,
+            ..self
+        }
+    }
 }
 
 /// Commits a step of a receipt that stood at `before`. One whose data PostgreSQL refuses parks the receipt where it stood:
@@ -159,12 +212,12 @@ pub struct Step {
 ///
 /// # Errors
 /// When not even that could be stored.
-pub async fn commit(steps: &Group<StepBatch>, before: &Work, step: Step) -> Result<Stepped, StoreError> {
-    let calls: Vec<Call> = step.calls.clone();
+pub async fn commit(steps: &Group<StepBatch>, before: &Stood, step: Step) -> Result<Stepped, StoreError> {
+    let (hold, calls) = (step.hold, step.calls.clone());
     let (ended, stage) = (step.to.ended(), step.stage.clone());
     let committed = match steps.commit(step).await {
         Err(error @ StoreError::Refused { .. }) => {
-            let parked = steps.commit(refused(before, calls, &error)).await?;
+            let parked = steps.commit(refused(hold, before, calls, &error)).await?;
             return Ok(count(parked, To::Park.ended(), stage));
         }
         other => other?,
@@ -181,10 +234,10 @@ fn count(stepped: Stepped, ended: Option<&'static str>, stage: String) -> Steppe
 }
 
 /// The step that is left when PostgreSQL refused what a stage came to: a person's turn, with the calls that were made.
-fn refused(before: &Work, calls: Vec<Call>, error: &StoreError) -> Step {
+fn refused(hold: Hold, before: &Stood, calls: Vec<Call>, error: &StoreError) -> Step {
     let registers = calls.iter().any(|call| call.registers);
     Step {
-        hold: before.hold,
+        hold,
         from: i16::try_from(before.position).unwrap_or(i16::MAX),
         to: To::Park,
         position: i16::try_from(before.position).unwrap_or(i16::MAX),
@@ -199,12 +252,12 @@ fn refused(before: &Work, calls: Vec<Call>, error: &StoreError) -> Step {
         },
         reason: Some(format!("what its stage came to could not be stored: {error}")),
         stage: String::new(),
-        result: None,
         calls: calls
             .into_iter()
             .map(|call| Call {
                 error: Some("its details could not be stored".to_owned()),
                 value: None,
+                result: None,
                 ..call
             })
             .collect(),

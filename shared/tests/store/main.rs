@@ -85,7 +85,6 @@ fn step(hold: Hold, to: To) -> Step {
         standing: Standing::default(),
         reason: Some("because".to_owned()),
         stage: "validate".to_owned(),
-        result: None,
         calls: Vec::new(),
     }
 }
@@ -162,6 +161,7 @@ fn call(outcome: &'static str, value: Option<&str>) -> Call {
         registers: true,
         registered: false,
         value: value.map(str::to_owned),
+        result: None,
     }
 }
 

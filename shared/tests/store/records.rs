@@ -5,9 +5,8 @@ use std::time::Duration;
 use shared::store::accept::Start;
 use shared::store::claim::{Dispatch, DispatchBatch};
 use shared::store::group::Group;
-use shared::store::load::Work;
 use shared::store::record;
-use shared::store::step::{StepBatch, Stepped, To};
+use shared::store::step::{Call, Step, StepBatch, Stepped, Stood, To};
 use shared::store::{heal, relay};
 use sqlx::PgPool;
 
@@ -32,7 +31,7 @@ async fn a_step_of_unknown_fate_is_found_again_and_stands_once(pool: PgPool) {
         let id = accept(&pool, Start::Owned(ME)).await;
         let mut step = step(held(id, 1), to);
         step.calls = vec![call("success", Some("{}"))];
-        step.result = Some("{}".to_owned());
+        let step = step.came_to(Some("{}".to_owned()));
         assert_eq!(
             committed::<StepBatch>(&pool, std::slice::from_ref(&step), false).await,
             [Stepped::Moved]
@@ -78,13 +77,10 @@ async fn a_step_that_cannot_be_stored_parks_its_receipt_where_it_stood(pool: PgP
     let group = Group::<StepBatch>::start(pool.clone());
     let message = queued(&pool).await;
     let hold = claims(&pool, message.id, message.epoch, Some(send())).await.unwrap();
-    let before = Work {
-        hold,
-        ..work(&pool, message.id).await.unwrap()
-    };
+    let before = Stood::of(&work(&pool, message.id).await.unwrap());
     let mut bad = step(hold, To::Registered);
-    bad.result = Some("{not json".to_owned());
     bad.calls = vec![call("success", Some("{not json"))];
+    let bad = bad.came_to(Some("{not json".to_owned()));
     assert_eq!(
         shared::store::step::commit(&group, &before, bad).await.unwrap(),
         Stepped::Moved
@@ -108,11 +104,11 @@ async fn a_reason_may_hold_what_postgresql_cannot(pool: PgPool) {
 #[sqlx::test(migrations = "../migrations")]
 async fn a_result_stands_where_its_step_was_taken_and_needs_no_call(pool: PgPool) {
     let id = accept(&pool, Start::Owned(ME)).await;
-    let mut step = step(held(id, 1), To::Own);
-    (step.result, step.calls) = (Some(r#"{"n": 1}"#.to_owned()), Vec::new());
+    let mut step = step(held(id, 1), To::Own).came_to(Some(r#"{"n": 1}"#.to_owned()));
     assert!(moves(&pool, step.clone()).await);
     step.calls = vec![call("success", None)];
-    assert!(!moves(&pool, step).await, "the position is another now");
+    let late = step.came_to(Some(r#"{"n": 2}"#.to_owned()));
+    assert!(!moves(&pool, late).await, "the position is another now");
 
     let results = shared::store::read::results(&pool, id).await.unwrap();
     assert_eq!(results, [("validate".to_owned(), r#"{"n": 1}"#.to_owned())]);
@@ -122,4 +118,36 @@ async fn a_result_stands_where_its_step_was_taken_and_needs_no_call(pool: PgPool
         1,
         "the late step's call is on record, and no other was made"
     );
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn steps_that_are_stored_as_one_leave_what_each_came_to(pool: PgPool) {
+    let id = accept(&pool, Start::Owned(ME)).await;
+    let named = |stage: &str, from, calls: Vec<Call>| {
+        let own = Step {
+            from,
+            position: from + 1,
+            stage: stage.to_owned(),
+            calls,
+            ..step(held(id, 1), To::Own)
+        };
+        own.came_to(Some(format!(r#"{{"of": "{stage}"}}"#)))
+    };
+    let made = |stage: &str| Call {
+        stage: stage.to_owned(),
+        ..call("success", None)
+    };
+    let validated = named("validate", 0, Vec::new());
+    let enriched = named("enrich", 1, vec![made("enrich"), made("enrich")]);
+    let all = named("calculate", 2, vec![made("calculate")]).after(enriched.after(validated));
+    for again in [false, true] {
+        let answers = committed::<StepBatch>(&pool, std::slice::from_ref(&all), again).await;
+        assert_eq!(answers, [Stepped::Moved], "again: {again}");
+        assert_eq!(work(&pool, id).await.unwrap().position, 3);
+        let results = shared::store::read::results(&pool, id).await.unwrap();
+        let stages: Vec<_> = results.iter().map(|(stage, _)| stage.as_str()).collect();
+        assert_eq!(stages, ["validate", "enrich", "calculate"]);
+        assert_eq!(shared::store::read::history(&pool, id).await.unwrap().len(), 3);
+    }
+    assert!(!moves(&pool, named("enrich", 1, Vec::new())).await, "it has gone on");
 }

@@ -40,8 +40,7 @@ async fn the_same_key_is_accepted_once(pool: PgPool) {
 #[sqlx::test(migrations = "../migrations")]
 async fn an_owner_goes_on_and_nobody_else(pool: PgPool) {
     let id = accept(&pool, Start::Owned(ME)).await;
-    let mut success = step(held(id, 1), To::Own);
-    success.result = Some(r#"{"rules": {"ok": true}}"#.to_owned());
+    let success = step(held(id, 1), To::Own).came_to(Some(r#"{"rules": {"ok": true}}"#.to_owned()));
     assert!(
         !moves(
             &pool,

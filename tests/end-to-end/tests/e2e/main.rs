@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a scenario that cannot go on has failed")]
 
 mod broker_and_database;
+mod checkpoints;
 mod closed;
 mod collector_configuration;
 mod credentials;

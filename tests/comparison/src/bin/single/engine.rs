@@ -2,6 +2,7 @@
 //! When one has to wait its slot is free.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,12 +11,13 @@ use shared::pipeline::{Pipeline, Stage, Subject, Verdict};
 use shared::stage::endpoint::Concurrency;
 use shared::stage::next::{self, Holder, Kept};
 use shared::stage::{
-    Admission, Attempt, Endpoints, LimitKeys, Proofs, Unmade, Versions, attempt, sends, spans, versions, waits,
+    Admission, Attempt, Endpoints, LimitKeys, Proofs, Unmade, Unsaved, Versions, attempt, sends, spans, unsaved,
+    versions, waits,
 };
 use shared::store::group::Group;
 use shared::store::load::Work;
 use shared::store::record::Send;
-use shared::store::step::{self, Step, StepBatch, Stepped, To};
+use shared::store::step::{self, StepBatch, Stepped, To};
 use shared::telemetry::TraceContext;
 use sqlx::PgPool;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -96,13 +98,14 @@ impl Engine {
                 tracing::error!(receipt.id = %work.hold.id, %error, "no pipeline to go on with");
                 let reason = format!("its pipeline cannot be used: {error}");
                 let step = next::hand_back(&work, To::WaitInternal(versions::RETRY), reason);
-                self.commit(&self.internal, &work, step).await;
+                self.commit(&self.internal, Unsaved::with(None, &work, step)).await;
                 return;
             }
         };
         let mut subject = attempt::subject(&work, &pipeline);
+        let mut unsaved = None;
         while let Some(stage) = pipeline.stages.get(work.position) {
-            let Some(kept) = self.stage(&work, &pipeline, stage, &mut subject).await else {
+            let Some(kept) = self.stage(&work, &pipeline, stage, &mut subject, &mut unsaved).await else {
                 return;
             };
             kept.apply(&mut work);
@@ -110,14 +113,21 @@ impl Engine {
     }
 
     /// Runs the stage that a receipt is at; answers where it goes on, if it stays in its slot.
-    async fn stage(&self, work: &Work, pipeline: &Pipeline, stage: &Stage, subject: &mut Subject) -> Option<Kept> {
+    async fn stage(
+        &self,
+        work: &Work,
+        pipeline: &Pipeline,
+        stage: &Stage,
+        subject: &mut Subject,
+        unsaved: &mut Option<Unsaved>,
+    ) -> Option<Kept> {
         let steps = match stage.destination() {
             Some(_) => &self.external,
             None => &self.internal,
         };
         if self.stop.is_cancelled() {
             let step = next::hand_back(work, To::WaitInternal(Duration::ZERO), "the engine stopped".to_owned());
-            self.commit(steps, work, step).await;
+            self.commit(steps, Unsaved::with(unsaved.take(), work, step)).await;
             return None;
         }
         // Before anything is stored for its call.
@@ -125,7 +135,7 @@ impl Engine {
             && let Some(later) = self.turns.later(destination, work.hold.id)
         {
             let step = next::hand_back(work, To::WaitInternal(later), format!("its turn at {destination}"));
-            self.commit(steps, work, step).await;
+            self.commit(steps, Unsaved::with(unsaved.take(), work, step)).await;
             return None;
         }
         let context = TraceContext {
@@ -152,10 +162,13 @@ impl Engine {
             opened: self.open(work, pipeline, subject).await?,
             trace: context.of(&span),
         };
-        let ended = match attempt::run(&attempting, work, stage, subject)
-            .instrument(span.clone())
-            .await
-        {
+        let ended = {
+            let running = pin!(attempt::run(&attempting, work, stage, subject).instrument(span.clone()));
+            // What is unsaved is of internal stages.
+            let store = async |unsaved| self.commit(&self.internal, unsaved).await;
+            unsaved::beside(running, unsaved, store).await
+        };
+        let ended = match ended {
             Ok(ended) => ended,
             Err(abandoned) => {
                 spans::abandoned(&span, &abandoned);
@@ -165,7 +178,7 @@ impl Engine {
                 };
                 // Given back, not dropped: if it is still ours nobody else would ever come for it.
                 let step = next::abandon(work, To::WaitInternal(delay), abandoned);
-                self.commit(steps, work, step).await;
+                self.commit(steps, Unsaved::with(unsaved.take(), work, step)).await;
                 return None;
             }
         };
@@ -194,11 +207,12 @@ impl Engine {
             step.to = To::WaitInternal(Duration::ZERO);
         }
         let kept = Kept::by(&step);
-        if self.commit(steps, work, step).await {
-            kept
-        } else {
-            None
+        let all = Unsaved::with(unsaved.take(), work, step);
+        if all.may_wait(pipeline, stage) {
+            *unsaved = Some(all);
+            return kept;
         }
+        if self.commit(steps, all).await { kept } else { None }
     }
 
     /// Stores what has to be stored before the call that a stage registers by, if it does; `None`: the receipt is somebody
@@ -223,7 +237,7 @@ impl Engine {
                 tracing::error!(receipt.id = %work.hold.id, %error, "its call could not be opened");
                 let reason = format!("its call could not be opened: {error}");
                 let step = next::hand_back(work, To::WaitInternal(versions::RETRY), reason);
-                self.commit(&self.external, work, step).await;
+                self.commit(&self.external, Unsaved::with(None, work, step)).await;
                 None
             }
         }
@@ -242,14 +256,14 @@ impl Engine {
         passed.get(stage).is_some_and(|last| last.elapsed() < OF_LATE)
     }
 
-    async fn commit(&self, steps: &Group<StepBatch>, before: &Work, step: Step) -> bool {
-        let id = before.hold.id;
+    async fn commit(&self, steps: &Group<StepBatch>, Unsaved { stood, step, .. }: Unsaved) -> bool {
+        let id = step.hold.id;
         let due = if let To::WaitInternal(delay) = step.to {
             Some(delay)
         } else {
             None
         };
-        match step::commit(steps, before, step).await {
+        match step::commit(steps, &stood, step).await {
             Ok(Stepped::Moved) => {
                 if let Some(delay) = due {
                     self.queue.due_in(delay);
