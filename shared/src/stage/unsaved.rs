@@ -16,8 +16,8 @@ use crate::pipeline::{Pipeline, Stage};
 use crate::store::load::Work;
 use crate::store::step::{Step, Stood, To};
 
-/// How long results wait at most.
-const PATIENCE: Duration = Duration::from_millis(50);
+/// How long results wait at most: longer than a call takes while all cores are busy, so that load makes fewer checkpoints.
+const PATIENCE: Duration = Duration::from_millis(250);
 
 /// Steps that are stored as one.
 #[derive(Debug)]
