@@ -47,13 +47,18 @@ impl Unsaved {
         }
     }
 
-    /// Whether it may wait for the next stage: it ends with `stage`.
+    /// Whether it may wait for the next stage: it ends with `stage`. What was learned about the registration never does, since
+    /// others act upon it.
     #[must_use]
     pub fn may_wait(&self, pipeline: &Pipeline, stage: &Stage) -> bool {
         let next = usize::try_from(self.step.position).ok();
         let next = next.and_then(|position| pipeline.stages.get(position));
         let is_internal = |stage: &Stage| stage.destination().is_none();
-        self.step.to == To::Own && is_internal(stage) && stage.repeats_alike() && next.is_some_and(is_internal)
+        self.step.to == To::Own
+            && self.step.standing == self.stood.standing
+            && is_internal(stage)
+            && stage.repeats_alike()
+            && next.is_some_and(is_internal)
     }
 }
 
@@ -73,5 +78,72 @@ pub async fn beside<T>(
             Some(unsaved) => join!(attempt, store(unsaved)).0,
             None => attempt.await,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::pipeline::Source;
+    use crate::stage::next;
+    use crate::store::Hold;
+    use crate::store::step::{Counters, Standing};
+
+    fn at(position: usize) -> Work {
+        let (id, owner) = (Uuid::nil(), Uuid::nil());
+        Work {
+            hold: Hold { id, epoch: 1, owner },
+            pipeline: String::new(),
+            position,
+            destination: "fiscal".to_owned(),
+            limit_key: None,
+            merchant: String::new(),
+            external_id: String::new(),
+            content: "{}".into(),
+            results: Vec::new(),
+            deadline: None,
+            traceparent: String::new(),
+            tracestate: None,
+            counters: Counters::default(),
+            standing: Standing::default(),
+            moved_at: sqlx::types::time::OffsetDateTime::UNIX_EPOCH,
+            wait: None,
+        }
+    }
+
+    #[test]
+    fn what_comes_to_the_same_again_waits_for_the_next_internal_stage() {
+        let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/pipeline/receipts.toml");
+        let pipeline = Pipeline::compile(Source::read(&shipped).unwrap()).unwrap();
+        let waits = |position: usize, standing: Standing| {
+            let work = at(position);
+            let step = Step {
+                to: To::Own,
+                position: i16::try_from(position + 1).unwrap(),
+                standing,
+                ..next::hand_back(&work, To::Park, String::new())
+            };
+            Unsaved::with(None, &work, step).may_wait(&pipeline, &pipeline.stages[position])
+        };
+        let names: Vec<&str> = pipeline.stages[..6].iter().map(|stage| stage.name.as_str()).collect();
+        assert_eq!(
+            names,
+            ["validate", "enrich", "calculate", "number", "document", "register"]
+        );
+        let all: Vec<bool> = (0..6).map(|position| waits(position, Standing::default())).collect();
+        assert_eq!(
+            all,
+            [true, false, true, true, false, false],
+            "enrich reads, document is the last"
+        );
+        let registered = Standing {
+            registered: true,
+            ..Standing::default()
+        };
+        assert!(!waits(0, registered), "others act upon it");
     }
 }
