@@ -2,7 +2,8 @@
 
 use jaq_json::Val;
 
-use super::filter::{Filter, is_json, read};
+use super::filter::Filter;
+use super::json::{is_json, read};
 use super::subject::text;
 use super::template::scalar;
 

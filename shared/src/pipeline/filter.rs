@@ -5,8 +5,9 @@ use jaq_core::load::{Arena, File, Lexer, Loader, Parser};
 use jaq_core::{Compiler, Ctx, Vars, unwrap_valr};
 use jaq_json::Val;
 
+use super::json::write;
 use super::meter::{self, Meter, Metered, Run, WHOLE, metered};
-use super::objects::{self, Objects};
+use super::native::Natives;
 use super::reads::Reads;
 
 /// The most an output may be, in bytes of JSON.
@@ -15,7 +16,7 @@ const OUTPUT: usize = 1024 * 1024;
 /// A compiled filter.
 pub(super) struct Filter {
     compiled: jaq_core::Filter<Metered>,
-    objects: Objects,
+    natives: Natives,
     reads: Reads,
 }
 
@@ -32,8 +33,8 @@ impl Filter {
             expected(text, found)
         })?;
         let reads = Reads::of(&term);
-        let mut objects = Objects::default();
-        let term = metered(term, &mut objects)
+        let mut natives = Natives::default();
+        let term = metered(term, &mut natives)
             .map_err(|word| format!("`{word}` is not allowed: it reaches outside or may never end"))?;
 
         let defs = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs());
@@ -41,7 +42,7 @@ impl Filter {
             .chain(jaq_std::funs())
             .chain(jaq_json::funs())
             .chain([meter::funs()])
-            .chain(objects::funs());
+            .chain(natives.funs());
         let arena = Arena::default();
         let modules = Loader::new(defs.map(meter::shorter).chain([meter::definition(WHOLE, term)]))
             .load(&arena, File { code: WHOLE, path: () })
@@ -56,7 +57,7 @@ impl Filter {
         })?;
         Ok(Self {
             compiled,
-            objects,
+            natives,
             reads,
         })
     }
@@ -72,7 +73,7 @@ impl Filter {
         let run = Run {
             lut: &self.compiled.lut,
             meter: &meter,
-            objects: &self.objects,
+            natives: &self.natives,
         };
         let mut outputs = self
             .compiled
@@ -94,13 +95,9 @@ impl Filter {
 
     /// Runs the filter and writes its output as JSON.
     pub(super) fn json(&self, input: Val) -> Result<String, String> {
-        let text = self.one(input)?.to_string();
+        let text = write(&self.one(input)?)?;
         if text.len() > OUTPUT {
             return Err("the output is larger than 1 MiB".to_owned());
-        }
-        // jq has values that JSON has not (nan, infinite), and nests as deep as it is asked to.
-        if !is_json(text.as_bytes()) {
-            return Err("the output is no JSON, or nested too deep".to_owned());
         }
         Ok(text)
     }
@@ -127,40 +124,10 @@ fn place(text: &str, rest: &str) -> String {
     format!("character {}", text[..at].chars().count() + 1)
 }
 
-/// How deep JSON may be nested: readers recurse.
-const DEPTH: usize = 128;
-
-/// Whether it is JSON, nested no deeper than any reader can bear.
-pub(super) fn is_json(text: &[u8]) -> bool {
-    is_shallow(text) && serde_json::from_slice::<serde::de::IgnoredAny>(text).is_ok()
-}
-
-fn is_shallow(text: &[u8]) -> bool {
-    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
-    for byte in text {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b'[' | b'{' if !in_string => depth += 1,
-            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        if depth > DEPTH {
-            return false;
-        }
-    }
-    true
-}
-
-/// Reads JSON.
-pub(super) fn read(json: &str) -> Result<Val, String> {
-    jaq_json::read::parse_single(json.as_bytes()).map_err(|_| "not JSON".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pipeline::json::read;
 
     #[test]
     fn what_may_never_end_or_reaches_outside_is_refused() {
@@ -241,19 +208,6 @@ mod tests {
         assert_eq!(run(".[0]").unwrap(), "1");
         assert!(run(".[]").is_err());
         assert!(run("empty").is_err());
-    }
-
-    #[test]
-    fn what_is_nested_too_deep_is_no_json() {
-        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
-        assert!(is_json(nested(128).as_bytes()));
-        assert!(!is_json(nested(129).as_bytes()));
-        assert!(!is_json(nested(500_000).as_bytes()));
-        assert!(
-            is_json(format!("{:?}", nested(500)).as_bytes()),
-            "in a string it is none"
-        );
-        assert!(!is_json(b"NaN") && is_json(br#"{"a": "\\\"["}"#));
     }
 
     #[test]

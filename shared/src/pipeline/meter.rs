@@ -13,7 +13,7 @@ use jaq_core::path::{Part, Path};
 use jaq_core::{Bind, Ctx, DataT, Error, Exn, Lut, Native, data, native};
 use jaq_json::Val;
 
-use super::objects::Objects;
+use super::native::Natives;
 
 /// The most outputs that calls and iterations of one run may yield together.
 const STEPS: u32 = 250_000;
@@ -61,14 +61,14 @@ pub(super) struct Meter {
     spent: Cell<bool>,
 }
 
-/// What compiled filters run with: their table, the names of their objects, and the meter of the run.
+/// What compiled filters run with: their table, their native filters, and the meter of the run.
 pub(super) struct Metered;
 
 #[derive(Clone)]
 pub(super) struct Run<'a> {
     pub(super) lut: &'a Lut<Metered>,
     pub(super) meter: &'a Meter,
-    pub(super) objects: &'a Objects,
+    pub(super) natives: &'a Natives,
 }
 
 impl DataT for Metered {
@@ -97,13 +97,20 @@ impl Meter {
         self.spent.get()
     }
 
-    fn step(&self) -> bool {
+    /// Counts one more.
+    ///
+    /// # Errors
+    /// When that is too many, or all of them took too long.
+    pub(super) fn step(&self) -> Result<(), Error<Val>> {
         let steps = self.steps.get() + 1;
         self.steps.set(steps.min(STEPS));
         if steps >= STEPS || (steps.is_multiple_of(GLANCE) && self.glance(Instant::now()) > TIME) {
             self.spent.set(true);
         }
-        !self.spent.get()
+        if self.is_spent() {
+            return Err(Error::str("too many steps"));
+        }
+        Ok(())
     }
 
     /// How long it has worked.
@@ -117,11 +124,7 @@ impl Meter {
 /// The filter that counts a step: it passes on what it gets, also as a path and in an update.
 pub(super) fn funs() -> native::Fun<Metered> {
     fn passes(ctx: &Ctx<'_, Metered>) -> Result<(), Exn<'static, Val>> {
-        if ctx.data().meter.step() {
-            Ok(())
-        } else {
-            Err(Exn::from(Error::str("too many steps")))
-        }
+        ctx.data().meter.step().map_err(Exn::from)
     }
     let run = Native::new(|(ctx, value)| Box::new(std::iter::once(passes(&ctx).map(|()| value))))
         .with_paths(|(ctx, at)| Box::new(std::iter::once(passes(&ctx).map(|()| at))))
@@ -132,11 +135,14 @@ pub(super) fn funs() -> native::Fun<Metered> {
     (STEP, Box::<[Bind]>::from([]), run)
 }
 
-/// The term with a step after whatever yields several outputs, its objects put together at once.
+/// The term with a step after whatever yields several outputs, and what can be native as a call of it.
 ///
 /// # Errors
 /// The word that is refused.
-pub(super) fn metered<'s>(term: Term<&'s str>, objects: &mut Objects) -> Result<Term<&'s str>, &'s str> {
+pub(super) fn metered<'s>(term: Term<&'s str>, natives: &mut Natives) -> Result<Term<&'s str>, &'s str> {
+    if let Some(call) = natives.plain(&term)? {
+        return Ok(call);
+    }
     Ok(match term {
         Term::Var("$ENV" | "$__prog_args") => return Err("$ENV"),
         Term::Id | Term::Num(_) | Term::Break(_) | Term::Var(_) => term,
@@ -146,54 +152,44 @@ pub(super) fn metered<'s>(term: Term<&'s str>, objects: &mut Objects) -> Result<
             for part in parts {
                 metered_parts.push(match part {
                     jaq_core::load::lex::StrPart::Term(term) => {
-                        jaq_core::load::lex::StrPart::Term(metered(term, objects)?)
+                        jaq_core::load::lex::StrPart::Term(metered(term, natives)?)
                     }
                     plain => plain,
                 });
             }
             Term::Str(format, metered_parts)
         }
-        Term::Arr(inner) => Term::Arr(inner.map(|term| boxed(*term, objects)).transpose()?),
-        Term::Obj(members) => {
-            let mut metered_members = Vec::with_capacity(members.len());
-            for (key, value) in members {
-                metered_members.push(match value {
-                    // A key alone stands for its own member: `{a}`, `{$x}`. With a step it would stand for none.
-                    None => (key, None),
-                    Some(value) => (metered(key, objects)?, Some(metered(value, objects)?)),
-                });
-            }
-            objects.constructor(metered_members)
-        }
-        Term::Neg(inner) => Term::Neg(boxed(*inner, objects)?),
+        Term::Arr(inner) => Term::Arr(inner.map(|term| boxed(*term, natives)).transpose()?),
+        Term::Obj(members) => natives.object(members)?,
+        Term::Neg(inner) => Term::Neg(boxed(*inner, natives)?),
         Term::BinOp(left, operator, right) => {
             let operator = match operator {
-                BinaryOp::Pipe(pattern) => BinaryOp::Pipe(pattern.map(|pattern| bound(pattern, objects)).transpose()?),
+                BinaryOp::Pipe(pattern) => BinaryOp::Pipe(pattern.map(|pattern| bound(pattern, natives)).transpose()?),
                 plain => plain,
             };
-            Term::BinOp(boxed(*left, objects)?, operator, boxed(*right, objects)?)
+            Term::BinOp(boxed(*left, natives)?, operator, boxed(*right, natives)?)
         }
-        Term::Label(name, inner) => Term::Label(name, boxed(*inner, objects)?),
+        Term::Label(name, inner) => Term::Label(name, boxed(*inner, natives)?),
         Term::Fold(kind, over, pattern, rest) => Term::Fold(
             kind,
-            boxed(*over, objects)?,
-            bound(pattern, objects)?,
+            boxed(*over, natives)?,
+            bound(pattern, natives)?,
             rest.into_iter()
-                .map(|term| metered(term, objects))
+                .map(|term| metered(term, natives))
                 .collect::<Result<_, _>>()?,
         ),
         Term::TryCatch(inner, catch) => Term::TryCatch(
-            boxed(*inner, objects)?,
-            catch.map(|term| boxed(*term, objects)).transpose()?,
+            boxed(*inner, natives)?,
+            catch.map(|term| boxed(*term, natives)).transpose()?,
         ),
         Term::IfThenElse(branches, otherwise) => {
             let mut metered_branches = Vec::with_capacity(branches.len());
             for (condition, then) in branches {
-                metered_branches.push((metered(condition, objects)?, metered(then, objects)?));
+                metered_branches.push((metered(condition, natives)?, metered(then, natives)?));
             }
             Term::IfThenElse(
                 metered_branches,
-                otherwise.map(|term| boxed(*term, objects)).transpose()?,
+                otherwise.map(|term| boxed(*term, natives)).transpose()?,
             )
         }
         Term::Def(..) => return Err("def"),
@@ -202,7 +198,7 @@ pub(super) fn metered<'s>(term: Term<&'s str>, objects: &mut Objects) -> Result<
             name,
             arguments
                 .into_iter()
-                .map(|term| metered(term, objects))
+                .map(|term| metered(term, natives))
                 .collect::<Result<_, _>>()?,
         )),
         Term::Path(of, Path(parts)) => {
@@ -210,22 +206,22 @@ pub(super) fn metered<'s>(term: Term<&'s str>, objects: &mut Objects) -> Result<
             let mut metered_parts = Vec::with_capacity(parts.len());
             for (part, optional) in parts {
                 let part = match part {
-                    Part::Index(index) => Part::Index(metered(index, objects)?),
+                    Part::Index(index) => Part::Index(metered(index, natives)?),
                     Part::Range(from, to) => Part::Range(
-                        from.map(|term| metered(term, objects)).transpose()?,
-                        to.map(|term| metered(term, objects)).transpose()?,
+                        from.map(|term| metered(term, natives)).transpose()?,
+                        to.map(|term| metered(term, natives)).transpose()?,
                     ),
                 };
                 metered_parts.push((part, optional));
             }
-            let path = Term::Path(boxed(*of, objects)?, Path(metered_parts));
+            let path = Term::Path(boxed(*of, natives)?, Path(metered_parts));
             if iterates { counted(path) } else { path }
         }
     })
 }
 
-fn boxed<'s>(term: Term<&'s str>, objects: &mut Objects) -> Result<Box<Term<&'s str>>, &'s str> {
-    metered(term, objects).map(Box::new)
+fn boxed<'s>(term: Term<&'s str>, natives: &mut Natives) -> Result<Box<Term<&'s str>>, &'s str> {
+    metered(term, natives).map(Box::new)
 }
 
 fn counted(term: Term<&str>) -> Term<&str> {
@@ -236,19 +232,19 @@ fn counted(term: Term<&str>) -> Term<&str> {
     )
 }
 
-fn bound<'s>(pattern: Pattern<&'s str>, objects: &mut Objects) -> Result<Pattern<&'s str>, &'s str> {
+fn bound<'s>(pattern: Pattern<&'s str>, natives: &mut Natives) -> Result<Pattern<&'s str>, &'s str> {
     Ok(match pattern {
         Pattern::Var(name) => Pattern::Var(name),
         Pattern::Arr(inner) => Pattern::Arr(
             inner
                 .into_iter()
-                .map(|pattern| bound(pattern, objects))
+                .map(|pattern| bound(pattern, natives))
                 .collect::<Result<_, _>>()?,
         ),
         Pattern::Obj(members) => {
             let mut bound_members = Vec::with_capacity(members.len());
             for (key, inner) in members {
-                bound_members.push((metered(key, objects)?, bound(inner, objects)?));
+                bound_members.push((metered(key, natives)?, bound(inner, natives)?));
             }
             Pattern::Obj(bound_members)
         }

@@ -7,7 +7,8 @@ use jaq_json::Val;
 use percent_encoding::utf8_percent_encode;
 use sha2::{Digest, Sha256};
 
-use super::filter::{Filter, is_json, read};
+use super::filter::Filter;
+use super::json::{is_json, read};
 use super::outcome::{default_verdict, retry_after};
 use super::subject::Variables;
 use super::template::{SEGMENT, Template, scalar};

@@ -5,7 +5,8 @@ use std::sync::{Arc, OnceLock};
 use jaq_json::Val;
 
 use super::RenderError;
-use super::filter::{Filter, read};
+use super::filter::Filter;
+use super::json::read;
 
 /// `[vars]`: named filters over the receipt.
 pub(super) type Variables = Arc<Vec<(String, Filter)>>;
@@ -74,8 +75,21 @@ impl Subject {
 
     /// The standard envelope, put together without parsing.
     pub(super) fn envelope(&self) -> Vec<u8> {
-        let results = object(self.results.iter().map(|(stage, result)| (stage, &*result.text)));
-        format!("{{\"receipt\":{},\"results\":{results}}}", self.receipt.text).into_bytes()
+        let results: usize = self
+            .results
+            .iter()
+            .map(|(stage, result)| stage.len() + result.text.len())
+            .sum();
+        let mut envelope = String::with_capacity(self.receipt.text.len() + results + 8 * self.results.len() + 32);
+        envelope.push_str("{\"receipt\":");
+        envelope.push_str(&self.receipt.text);
+        envelope.push_str(",\"results\":");
+        write_object(
+            &mut envelope,
+            self.results.iter().map(|(stage, result)| (stage, &*result.text)),
+        );
+        envelope.push('}');
+        envelope.into_bytes()
     }
 
     pub(super) fn receipt(&self) -> Result<Val, RenderError> {
@@ -114,10 +128,23 @@ impl Subject {
 }
 
 fn object<'a>(members: impl Iterator<Item = (&'a String, &'a str)>) -> String {
-    let members: Vec<String> = members
-        .map(|(name, value)| format!("{}:{value}", serde_json::Value::from(name.as_str())))
-        .collect();
-    format!("{{{}}}", members.join(","))
+    let mut object = String::new();
+    write_object(&mut object, members);
+    object
+}
+
+/// Appends the object of these names, and values that are JSON.
+fn write_object<'a>(to: &mut String, members: impl Iterator<Item = (&'a String, &'a str)>) {
+    to.push('{');
+    for (place, (name, value)) in members.enumerate() {
+        if place > 0 {
+            to.push(',');
+        }
+        to.push_str(&serde_json::Value::from(name.as_str()).to_string());
+        to.push(':');
+        to.push_str(value);
+    }
+    to.push('}');
 }
 
 pub(super) fn text(text: &str) -> Val {

@@ -120,7 +120,7 @@ pub(super) fn scalar(value: &Val) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pipeline::filter::read;
+    use crate::pipeline::json::read;
 
     #[test]
     fn values_are_encoded_and_null_is_an_error() {

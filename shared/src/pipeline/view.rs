@@ -5,7 +5,8 @@ use std::cell::OnceCell;
 use http::HeaderMap;
 use jaq_json::Val;
 
-use super::filter::{Filter, read};
+use super::filter::Filter;
+use super::json::read;
 use super::subject::{Variables, text};
 use super::{RenderError, Subject};
 
