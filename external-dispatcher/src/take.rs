@@ -101,7 +101,7 @@ impl Dispatcher {
             };
             let dispatcher = Arc::clone(self);
             self.tracker
-                .spawn(async move { dispatcher.dispatch(live, place, coming).await });
+                .spawn(Box::pin(async move { dispatcher.dispatch(live, place, coming).await }));
         }
         Ok(())
     }

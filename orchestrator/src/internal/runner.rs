@@ -135,13 +135,14 @@ impl Runner {
     /// Runs a receipt that this instance owns.
     pub fn start(self: &Arc<Self>, work: Work, slot: Slot, holding: Holding) {
         let runner = Arc::clone(self);
-        self.tracker.spawn(async move {
+        // Boxed: it is large, and what takes it on its way into the runtime would move it each time.
+        self.tracker.spawn(Box::pin(async move {
             runner.run(work).await;
             drop((slot, holding));
             if runner.starved.load(Ordering::Relaxed) {
                 runner.wake.notify_one();
             }
-        });
+        }));
     }
 
     async fn run(&self, mut work: Work) {

@@ -100,7 +100,8 @@ pub(super) async fn call(
         purpose: Purpose::Receipt(work.limit_key.as_deref()),
     };
     if aim.registers {
-        register(attempt, &aim, standing, calls).await
+        // Apart, like whatever is large or rare in here: a future is moved as often as it is nested, whole.
+        Box::pin(register(attempt, &aim, standing, calls)).await
     } else {
         rendered(attempt, &aim, standing).await
     }
@@ -233,11 +234,10 @@ pub(super) async fn send(
     let span = spans::call(&attempt.trace, endpoint, sent, row, resends);
     let trace = attempt.trace.of(&span);
     let begun = Instant::now();
-    let exchange = attempt
+    let calling = attempt
         .endpoints
-        .call(endpoint, rendered, token, &row.call_id, &trace, request.timeout)
-        .instrument(span.clone())
-        .await;
+        .call(endpoint, rendered, token, &row.call_id, &trace, request.timeout);
+    let exchange = Box::pin(calling).instrument(span.clone()).await;
     row.duration = begun.elapsed();
     spans::exchanged(&span, &exchange);
     exchange

@@ -23,6 +23,8 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const SENT_AT: HeaderName = HeaderName::from_static("chekhov-sent-at");
+/// The most headers that a call has beside those of its endpoint and its request.
+const MORE_HEADERS: usize = 8;
 
 /// One service or destination.
 pub struct Endpoint {
@@ -198,6 +200,8 @@ impl Endpoints {
     ) -> Result<(), Unsendable> {
         let value =
             |name: &HeaderName, value: &str| HeaderValue::from_str(value).map_err(|_| Unsendable(name.to_string()));
+        // At once, with those that the client adds: growing, a map is hashed again.
+        headers.reserve(request.headers.len() + MORE_HEADERS);
         if request.body.is_some() {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }

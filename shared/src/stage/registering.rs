@@ -24,7 +24,7 @@ pub(super) async fn register(
     let rendered = match prepare(attempt, aim, standing.unresolved).await? {
         Prepared::Opened(rendered) => rendered,
         Prepared::LookUp(lookup, send) => {
-            if let Found::Known(made) = find(attempt, aim, lookup, standing, calls).await? {
+            if let Found::Known(made) = Box::pin(find(attempt, aim, lookup, standing, calls)).await? {
                 return Ok(made);
             }
             (standing.unresolved, standing.sent) = (false, false);

@@ -54,7 +54,7 @@ pub(super) async fn repeated(asked: &Asked<'_>) -> Result<Sent, Unmade> {
         instance: asked.aim.work.hold.owner,
         trace: &asked.attempt.trace,
     };
-    if let Err(error) = credentials.ready(&by).await {
+    if let Err(error) = Box::pin(credentials.ready(&by)).await {
         return without_token(asked, error);
     }
     let mut last = once(asked, 0).await?;
@@ -63,7 +63,7 @@ pub(super) async fn repeated(asked: &Asked<'_>) -> Result<Sent, Unmade> {
         if !matches!(last.verdict, Verdict::Credentials { .. }) {
             break;
         }
-        match credentials.instead_of(last.version, &by).await {
+        match Box::pin(credentials.instead_of(last.version, &by)).await {
             Ok(_) => {}
             Err(NoToken::Young) => break,
             Err(error) => {
