@@ -165,6 +165,7 @@ mod tests {
             "[range(1e12) | try . catch 0] | length",
             "try ([range(1e12)] | length) catch 0",
             ". as $a | [$a[] | $a[] | $a[]] | length",
+            ". as $a | [$a[] | [$a[] | [$a[] | {n: .}]]] | length",
             "[.. | range(1e9)] | length",
             "first(range(1e12) | select(. < 0))",
         ] {
