@@ -50,6 +50,12 @@ pub(super) fn lines(comparison: &Comparison, phases: &[PhaseFigures]) -> Vec<Str
              has Chekhov's store and stage code, and none of its breaker."
                 .to_owned());
     }
+    if has(|arm| arm == Arm::Split) {
+        lines.push("split comes back to an API in steps, as it ships: while the API is away it looks once a second at first and \
+             every half minute at most, and then takes half a minute to its whole limit, so that what has just come back is not \
+             pushed over. The others call as much as they may at once. Both count in its time to drain."
+            .to_owned());
+    }
     if has(Arm::is_temporal) {
         lines.push(format!(
             "Temporal: {}. Its worker is written on the SDK for Rust, which is younger than those for Go and Java; history, queues \
