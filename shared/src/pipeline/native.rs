@@ -142,13 +142,14 @@ fn run<const NUMBER: usize>((mut context, input): Cv<'_, Metered>) -> ValXs<'_, 
     object.reserve(members.len());
     let mut objects = vec![object];
     for (name, plain) in members {
-        let outputs = match (plain, plain.is_none().then(|| arguments.pop()).flatten()) {
-            (Some(plain), _) => plain
+        let outputs = match plain {
+            Some(plain) => plain
                 .run(&input, &variables, meter)
                 .map(|value| vec![value])
                 .map_err(Exn::from),
-            (None, Some((member, context))) => member.run((context, input.clone())).collect(),
-            (None, None) => Ok(Vec::new()),
+            None => arguments.pop().map_or(Ok(Vec::new()), |(member, context)| {
+                member.run((context, input.clone())).collect()
+            }),
         };
         let mut outputs: Vec<Val> = match outputs {
             Ok(outputs) => outputs,

@@ -64,20 +64,22 @@ fn draw_bars(area: &Area<'_>, bars: &[Bar]) -> anyhow::Result<()> {
     let whole = |bar: &Bar| bar.parts.iter().map(|(_, value)| value).sum::<f64>();
     let most = bars.iter().map(whole).fold(f64::MIN_POSITIVE, f64::max);
     let rows = f64::from(u32::try_from(bars.len())?);
-    let mut chart = ChartBuilder::on(area)
-        .margin(6)
-        .x_label_area_size(26)
-        .build_cartesian_2d(0.0..most * 1.05, 0.0..rows)
-        .map_err(failed)?;
-    let mut mesh = chart.configure_mesh();
-    mesh.disable_y_mesh().disable_y_axis().light_line_style(TRANSPARENT);
-    mesh.x_label_formatter(&|value| number(*value)).draw().map_err(failed)?;
     let mut names: Vec<&str> = Vec::new();
     for (name, _) in bars.iter().flat_map(|bar| &bar.parts) {
         if !names.contains(&name.as_str()) {
             names.push(name);
         }
     }
+    // The legend stands beside the bars.
+    let room = if names.len() > 1 { 1.4 } else { 1.05 };
+    let mut chart = ChartBuilder::on(area)
+        .margin(6)
+        .x_label_area_size(26)
+        .build_cartesian_2d(0.0..most * room, 0.0..rows)
+        .map_err(failed)?;
+    let mut mesh = chart.configure_mesh();
+    mesh.disable_y_mesh().disable_y_axis().light_line_style(TRANSPARENT);
+    mesh.x_label_formatter(&|value| number(*value)).draw().map_err(failed)?;
     let left = Pos::new(HPos::Left, VPos::Center);
     for (name, color) in names.iter().zip(COLORS.iter().cycle()) {
         let mut boxes = Vec::new();
@@ -133,7 +135,8 @@ fn draw_lines(area: &Area<'_>, lines: &[Line], shaded: Range<f64>) -> anyhow::Re
     let mut mesh = chart.configure_mesh();
     mesh.light_line_style(TRANSPARENT)
         .x_desc("seconds")
-        .y_desc("milliseconds");
+        .y_desc("milliseconds")
+        .y_labels(5);
     mesh.x_label_formatter(&|value| number(*value))
         .y_label_formatter(&|value| number(*value));
     mesh.draw().map_err(failed)?;
