@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 /// How deep JSON may be nested: readers recurse.
-pub(super) const DEPTH: usize = 128;
+const DEPTH: usize = 128;
 
 /// The value as JSON, nested no deeper than any reader can bear.
 pub(super) fn write(value: &Val) -> Result<String, String> {
