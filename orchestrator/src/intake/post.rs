@@ -67,7 +67,7 @@ pub async fn receipt(
     body: Body,
 ) -> Result<Response, Problem> {
     let (span, trace) = begun(&intake, &headers);
-    let answered = answer(intake, caller, &headers, body, trace, &span).await;
+    let answered = answer(intake, caller, headers, body, trace, &span).await;
     let status = match &answered {
         Ok(response) => response.status(),
         Err(problem) => problem.status(),
@@ -107,7 +107,7 @@ fn begun(intake: &Intake, headers: &HeaderMap) -> (Span, TraceContext) {
 async fn answer(
     intake: Arc<Intake>,
     caller: Caller,
-    headers: &HeaderMap,
+    headers: HeaderMap,
     body: Body,
     trace: TraceContext,
     span: &Span,
@@ -126,6 +126,8 @@ async fn answer(
             "a receipt is application/json",
         ));
     }
+    // They keep what was read of the connection: a post that waits for its commit needs neither.
+    drop(headers);
     let body = read_body(body).await?;
     if intake.stop.is_cancelled() {
         // Longer than it goes on answering: whoever comes back then meets no listener that is just being closed.
@@ -135,6 +137,7 @@ async fn answer(
         return Err(Problem::busy("too many receipts wait for their internal stages", 5));
     }
     let receipt = receipt::parse(&body, intake.heart.now()).map_err(refused)?;
+    drop(body);
     caller.may_post(&receipt.merchant.id)?;
     // Held until it is stored, also by a post whose caller has gone: a database outage must not fill the memory.
     let Ok(room) = Arc::clone(&intake.room).try_acquire_owned() else {

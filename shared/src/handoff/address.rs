@@ -1,5 +1,6 @@
 //! Where the broker is, and how it is reached.
 
+use std::io;
 use std::path::Path;
 
 use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
@@ -9,6 +10,11 @@ use lapin::{Connection, ConnectionProperties};
 use super::{PATIENCE, timed_out};
 use crate::configuration::{BrokerTls, Invalid, RabbitMq, Secret};
 use crate::tls::pem;
+
+/// The largest frame, in bytes, where the URL says nothing else. The library makes room for 64 of them on each connection: with the
+/// broker's own 128 KiB that is more than the rest of an idle process. Our messages are of a few kilobytes; larger ones are several
+/// frames.
+const FRAME_MAX: u32 = 16 * 1024;
 
 /// The broker's URL, and what a TLS connection to it needs.
 #[derive(Clone)]
@@ -47,7 +53,9 @@ impl Address {
     pub async fn connect(&self, name: &str) -> Result<Connection, lapin::Error> {
         let properties = ConnectionProperties::default().with_connection_name(name.to_owned().into());
         let runtime = lapin::runtime::default_runtime()?;
-        let connecting = Connection::connect_with_config(self.url.expose(), properties, self.tls.clone(), runtime);
+        let mut url: AMQPUri = self.url.expose().parse().map_err(io::Error::other)?;
+        url.query.frame_max.get_or_insert(FRAME_MAX);
+        let connecting = Connection::connect_uri_with_config(url, properties, self.tls.clone(), runtime);
         match tokio::time::timeout(PATIENCE, connecting).await {
             Ok(connected) => connected,
             Err(_) => Err(timed_out()),

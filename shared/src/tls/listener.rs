@@ -73,6 +73,8 @@ pub async fn serve(
     router: Router,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
+    // Made once: axum would make the routes of a router anew for each connection, which keeps them for as long as it lives.
+    let router = router.into_make_service();
     match acceptor {
         None => axum::serve(listener, router).with_graceful_shutdown(stop).await,
         Some(Acceptor(acceptor)) => {
