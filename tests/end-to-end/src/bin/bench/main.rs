@@ -17,6 +17,9 @@ use end_to_end::{Options, Stack};
 /// Measures Chekhov
 #[derive(Debug, Parser)]
 struct Arguments {
+    /// Calls in flight at most, to each service and to the fiscal API
+    #[arg(long, global = true, default_value_t = 2048)]
+    calls: usize,
     #[command(subcommand)]
     what: Option<What>,
 }
@@ -32,11 +35,7 @@ enum What {
     /// What early stages feel of an outage of the fiscal API, with a backlog
     Outage(outage::Outage),
     /// What a receipt costs with few and with very many in the tables
-    Size {
-        /// Receipts in the tables, the smallest number first
-        #[arg(long, value_delimiter = ',', default_value = "10000,1000000")]
-        sizes: Vec<u64>,
-    },
+    Size(size::Size),
     /// Picking 500 due receipts out of very many
     Due {
         /// Receipts that wait
@@ -61,7 +60,7 @@ struct Throughput {
     concurrency: usize,
 }
 
-/// More than are ever under way at once.
+/// More receipts than are ever under way at once.
 const WIDE: &str = "2048";
 
 #[tokio::main]
@@ -75,22 +74,23 @@ async fn main() -> anyhow::Result<()> {
     };
     let mut options = options
         .with("destination.fiscal.limits", "")
-        .with("destination.fiscal.concurrency", WIDE)
+        .with("destination.fiscal.concurrency", &arguments.calls.to_string())
         .with("orchestrator.in_flight", WIDE);
     for service in ["validation", "tax", "documents"] {
-        options = options.with(&format!("service.{service}.concurrency"), WIDE);
+        options = options.with(&format!("service.{service}.concurrency"), &arguments.calls.to_string());
     }
-    if let Some(What::Telemetry(arguments)) = arguments.what {
-        return telemetry::run(&options, &template, &arguments).await;
+    match &arguments.what {
+        Some(What::Telemetry(arguments)) => return telemetry::run(&options, &template, arguments).await,
+        Some(What::Size(arguments)) => return size::run(&options, &template, arguments).await,
+        _ => {}
     }
     let mut stack = Stack::start(&options).await?;
     stack.ledger.set(&serde_json::json!({"done_after_ms": 0})).await?;
     match arguments.what {
         Some(What::Throughput(arguments)) => pairs::run(&stack, &template, &arguments).await,
         Some(What::Idle) => idle::run(&mut stack).await,
-        Some(What::Telemetry(_)) => Ok(()),
+        Some(What::Telemetry(_) | What::Size(_)) => Ok(()),
         Some(What::Outage(arguments)) => outage::run(&stack, &template, &arguments).await,
-        Some(What::Size { sizes }) => size::run(&stack, &template, &sizes).await,
         Some(What::Due { waiting, handled }) => due::run(&mut stack, waiting, handled).await,
         None => {
             let arguments = Throughput::parse_from(["throughput"]);

@@ -26,7 +26,7 @@ pub struct Outage {
     #[arg(long, default_value_t = 200)]
     rate: u32,
     /// How long they are posted, in seconds
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 30)]
     seconds: u32,
 }
 
@@ -81,13 +81,14 @@ pub async fn run(stack: &Stack, template: &str, arguments: &Outage) -> anyhow::R
     Ok(())
 }
 
-/// Posts at an even pace and answers how long each took from its acceptance to the end of its last internal stage.
+/// Posts at an even pace, without paying for what was written before, and answers how long each took from its acceptance to the end of its last internal stage.
 async fn window(
     stack: &Stack,
     client: &reqwest::Client,
     template: &str,
     arguments: &Outage,
 ) -> anyhow::Result<Vec<Duration>> {
+    stack.database.sql("checkpoint")?;
     let receipts = Receipts::new(template)?;
     let url = format!("{}/v1/receipts", stack.orchestrators[0].api.base());
     let mut pace = interval(Duration::from_secs(1) / arguments.rate);

@@ -45,7 +45,13 @@ pub async fn run(stack: &Stack, template: &str, arguments: &Throughput) -> anyho
             }
         }
         figures.rates(arguments.receipts, seconds);
-        figures.last();
+        println!(
+            "pair {}: bare {:.0}/s, Chekhov {:.0}/s, ratio {:.3}",
+            pair + 1,
+            figures.last("bare, receipts/s"),
+            figures.last("Chekhov, receipts/s"),
+            figures.last("ratio to bare")
+        );
     }
     for (name, mib) in processes.memory()? {
         figures.add(format!("memory at most, MiB: {name}"), mib as f64);
@@ -146,15 +152,18 @@ impl Figures {
         }
     }
 
-    fn last(&self) {
-        let last = |name: &str| self.values[name].last().copied().unwrap_or_default();
-        println!(
-            "pair {}: bare {:.0}/s, Chekhov {:.0}/s, ratio {:.3}",
-            self.values["ratio to bare"].len(),
-            last("bare, receipts/s"),
-            last("Chekhov, receipts/s"),
-            last("ratio to bare")
-        );
+    /// What they are called.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(String::as_str)
+    }
+
+    /// The newest value of what is called so.
+    pub fn last(&self, name: &str) -> f64 {
+        self.values
+            .get(name)
+            .and_then(|values| values.last())
+            .copied()
+            .unwrap_or(f64::NAN)
     }
 
     pub fn table(&self) -> Table {
