@@ -1,11 +1,13 @@
 //! What a comparison is asked for.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use end_to_end::{Database, Urls};
+use end_to_end::{Database, Urls, binary};
+use sha2::{Digest, Sha256};
 
 use crate::arms::{Arm, Setting};
 use crate::events::Comparison;
@@ -99,6 +101,10 @@ pub struct Run {
     /// Where events and report go
     #[arg(long, default_value = "target/compare")]
     pub out: PathBuf,
+    /// Goes on with the comparison that is there: what an arm has whole of a run is not made again. Settings and programs have to
+    /// be the same
+    #[arg(long)]
+    pub resume: bool,
     /// Writes the README's table too
     #[arg(long, num_args = 0..=1, default_missing_value = README)]
     pub readme: Option<PathBuf>,
@@ -157,6 +163,7 @@ impl Run {
             memory_mib: of_proc("meminfo", "MemTotal")?.trim_end_matches(" kB").parse::<u64>()? / 1024,
             postgres: setting("server_version")?,
             fsync: setting("fsync")? == "on",
+            programs: programs(&self.arms())?,
             prices: self.prices,
         })
     }
@@ -170,6 +177,18 @@ impl Run {
             "its server on the same PostgreSQL, all services in one process"
         }
     }
+}
+
+/// Those that run, and the SHA-256 of each: what was made with others is another comparison.
+fn programs(arms: &[Arm]) -> anyhow::Result<BTreeMap<String, String>> {
+    let names = arms.iter().flat_map(|arm| arm.programs());
+    let all = ["compare", "simulator"].iter().chain(names);
+    all.map(|name| {
+        let path = binary(name);
+        let bytes = std::fs::read(&path).with_context(|| path.display().to_string())?;
+        Ok(((*name).to_owned(), format!("{:x}", Sha256::digest(bytes))))
+    })
+    .collect()
 }
 
 /// A line of a file of `/proc`.

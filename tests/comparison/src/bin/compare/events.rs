@@ -1,8 +1,9 @@
 //! The raw events of a comparison, as they are kept: a directory of each phase, a line an event. Every figure comes from them.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use clap::ValueEnum;
@@ -80,8 +81,20 @@ pub struct Comparison {
     pub postgres: String,
     /// Whether PostgreSQL made sure that what it wrote was on the disk.
     pub fsync: bool,
+    /// The programs that took part, and the SHA-256 of each.
+    pub programs: BTreeMap<String, String>,
     /// What a cluster's parts are taken to cost.
     pub prices: Prices,
+}
+
+impl Comparison {
+    /// The settings in which another one differs.
+    pub fn differs(&self, other: &Self) -> anyhow::Result<Vec<String>> {
+        let (ours, theirs) = (serde_json::to_value(self)?, serde_json::to_value(other)?);
+        let settings = ours.as_object().into_iter().flatten();
+        let differing = settings.filter(|(name, value)| theirs.get(name) != Some(value));
+        Ok(differing.map(|(name, _)| name.clone()).collect())
+    }
 }
 
 /// A stretch of time, in microseconds since 1970; the end is not part of it.
@@ -200,8 +213,8 @@ impl Recorded {
     /// # Errors
     /// When it cannot be written.
     pub fn write(&self, events: &Path) -> anyhow::Result<()> {
-        let Phase { run, arm, scenario, .. } = &self.phase;
-        let directory = events.join(format!("{run}-{arm}-{}", scenario.name()));
+        let Phase { run, arm, scenario, .. } = self.phase;
+        let directory = directory(events, run, arm, scenario);
         std::fs::create_dir_all(&directory)?;
         write_lines(&directory.join("posts.ndjson"), &self.posts)?;
         write_lines(&directory.join("ways.ndjson"), &self.ways)?;
@@ -220,6 +233,16 @@ impl Recorded {
             samples: read_lines(&directory.join("samples.ndjson"))?,
         })
     }
+}
+
+/// Whether a run has every phase of an arm.
+pub fn has_whole(events: &Path, run: u32, arm: Arm) -> bool {
+    let mut scenarios = arm.scenarios().iter();
+    scenarios.all(|scenario| directory(events, run, arm, *scenario).join("phase.json").is_file())
+}
+
+fn directory(events: &Path, run: u32, arm: Arm, scenario: Scenario) -> PathBuf {
+    events.join(format!("{run}-{arm}-{}", scenario.name()))
 }
 
 /// Reads every phase below `events`, one after the other, in the order of run, arm and scenario: all at once may be much.

@@ -17,6 +17,8 @@ use serde_json::json;
 pub use bare::Load as BareLoad;
 use temporal::Server;
 
+use crate::events::Scenario;
+
 /// How long one may take to be ready.
 const READY: Duration = Duration::from_mins(2);
 
@@ -91,6 +93,25 @@ impl Arm {
     /// Whether it keeps anything: only then an outage and a death mean something to it.
     pub fn is_durable(self) -> bool {
         self != Self::Bare
+    }
+
+    /// What it is taken through.
+    pub fn scenarios(self) -> &'static [Scenario] {
+        if self.is_durable() {
+            &Scenario::ALL
+        } else {
+            &[Scenario::Closed, Scenario::Open]
+        }
+    }
+
+    /// The programs of this workspace that it runs.
+    pub fn programs(self) -> &'static [&'static str] {
+        match self {
+            Self::Bare => &["bare"],
+            Self::Single => &["single"],
+            Self::Split => &["external-dispatcher", "orchestrator"],
+            Self::Temporal | Self::TemporalTuned => &["temporal-worker"],
+        }
     }
 
     /// Whether it is one of Temporal's.

@@ -23,6 +23,7 @@ fn kept() -> Directory {
         "arms": ["single", "split"], "runs": 3, "concurrency": 8, "calls": 8, "share": 0.7, "seconds": 2, "outage_seconds": 4,
         "timeout_seconds": 2.0, "build": "dev", "quick": true, "temporal": "none", "cores": 2, "processor": "<one>",
         "memory_mib": 1024, "postgres": "15", "fsync": true,
+        "programs": {"single": "0a", "split": "0b"},
         "prices": {"rate": 100.0, "core": 25.0, "gib": 3.5, "gb": 0.12, "busy": 0.5, "copies": 2.0, "days": 30.0},
     });
     std::fs::write(events.join("comparison.json"), comparison.to_string()).unwrap();
@@ -74,6 +75,29 @@ fn a_report_is_what_its_events_come_to() {
     std::fs::write(&posts, text.lines().skip(1).collect::<Vec<_>>().join("\n")).unwrap();
     let error = Report::check(&kept.0).unwrap_err().to_string();
     assert!(error.ends_with("is not what its events come to"), "{error}");
+}
+
+#[test]
+fn what_is_whole_of_an_arm_is_not_made_again() {
+    let kept = kept();
+    let events = kept.0.join("events");
+    assert!(events::has_whole(&events, 2, Arm::Split));
+    // The file that is written last of a phase.
+    std::fs::remove_file(events.join("2-split-hanging/phase.json")).unwrap();
+    assert!(!events::has_whole(&events, 2, Arm::Split));
+    assert!(events::has_whole(&events, 2, Arm::Single));
+    assert!(!events::has_whole(&events, 4, Arm::Single));
+}
+
+#[test]
+fn a_comparison_with_another_program_or_setting_is_another_one() {
+    let kept = kept();
+    let begun: Comparison = events::read_json(&kept.0.join("events/comparison.json")).unwrap();
+    assert!(begun.differs(&begun).unwrap().is_empty());
+    let mut other = begun.clone();
+    other.seconds = 3;
+    other.programs.insert("split".to_owned(), "0c".to_owned());
+    assert_eq!(begun.differs(&other).unwrap(), ["programs", "seconds"]);
 }
 
 #[test]

@@ -34,6 +34,11 @@ pub(super) fn lines(comparison: &Comparison, summary: &Summary, costs: &BTreeMap
         let share = share.map(|share| format!(" ({share:.2} of bare)")).unwrap_or_default();
         Some(format!("{}{share}", number(rate)))
     });
+    let tuned = median(Arm::TemporalTuned, Scenario::Closed, "receipts_per_s");
+    line("Of those, to temporal-tuned's", &[Arm::Single, Arm::Split], &|arm| {
+        let rate = median(arm, Scenario::Closed, "receipts_per_s")?;
+        Some(format!("{:.1} times as many", rate / tuned?))
+    });
     for (scenario, did) in OUTAGES {
         let what = format!("Early stages, 99th percentile, before the fiscal API {did} and while it did");
         line(&what, &durable, &|arm| {
@@ -49,8 +54,12 @@ pub(super) fn lines(comparison: &Comparison, summary: &Summary, costs: &BTreeMap
             Some(format!("{} s", number(median(arm, scenario, "outage.drain_s")?)))
         });
     }
+    let bare = median(Arm::Bare, Scenario::Open, "cpu_s_per_1000.system");
     line("CPU seconds for 1,000 receipts, on time", &all, &|arm| {
-        median(arm, Scenario::Open, "cpu_s_per_1000.system").map(number)
+        let used = median(arm, Scenario::Open, "cpu_s_per_1000.system")?;
+        let more = bare.filter(|_| arm.is_durable()).map(|bare| (used - bare) / bare);
+        let more = more.map(|more| format!(" (bare's and {more:.1} times as much)"));
+        Some(format!("{}{}", number(used), more.unwrap_or_default()))
     });
     line("Memory at most, all processes, on time", &all, &|arm| {
         Some(format!(
