@@ -138,6 +138,9 @@ fn the_figures_are_those_computed_by_hand() {
         ("cpu_s_per_1000.system", 50.0),
         ("memory_mib.orchestrator", 30.0),
         ("memory_mib.system", 30.0),
+        // The middle is at 6.0 s.
+        ("memory_grown_mib.orchestrator", 0.0),
+        ("memory_grown_mib.driver", 1.0),
         ("written_bytes_per_receipt.system", 50_000.0),
         ("wal_bytes_per_receipt", 2_000.0),
         ("stored_bytes_per_receipt", 500.0),

@@ -30,6 +30,9 @@ pub(super) fn add(figures: &mut Figures, recorded: &Recorded) {
         if is_ours {
             memory += peak;
         }
+        if let Some(grown) = grown(&samples, counted) {
+            figures.set(format!("memory_grown_mib.{process}"), grown / MIB);
+        }
         let Some((span, first, last)) = ends(&samples, counted) else {
             continue;
         };
@@ -62,6 +65,18 @@ pub(super) fn add(figures: &mut Figures, recorded: &Recorded) {
         let stored = float(end.stored.saturating_sub(begin.stored)) / done;
         figures.set("stored_bytes_per_receipt", stored);
     }
+}
+
+/// How much more memory it had on average in the second half of a stretch of time than in the first, in bytes.
+fn grown(samples: &[&Sample], span: Span) -> Option<f64> {
+    let middle = i64::midpoint(span.begin_us, span.end_us);
+    let mean = |begin_us, end_us| {
+        let half = Span { begin_us, end_us };
+        let within = samples.iter().filter(|sample| half.has(sample.at_us));
+        let memory: Vec<f64> = within.map(|sample| float(sample.memory)).collect();
+        (!memory.is_empty()).then(|| memory.iter().sum::<f64>() / count(memory.len()))
+    };
+    Some(mean(middle, span.end_us)? - mean(span.begin_us, middle)?)
 }
 
 /// The first and the last sample of a stretch of time, and the stretch between them.
