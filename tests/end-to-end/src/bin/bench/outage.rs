@@ -81,7 +81,8 @@ pub async fn run(stack: &Stack, template: &str, arguments: &Outage) -> anyhow::R
     Ok(())
 }
 
-/// Posts at an even pace, without paying for what was written before, and answers how long each took from its acceptance to the end of its last internal stage.
+/// Posts at an even pace, without paying for what was written before, and answers how long each took from its acceptance to the
+/// end of its last internal stage.
 async fn window(
     stack: &Stack,
     client: &reqwest::Client,
