@@ -14,8 +14,17 @@ use uuid::Uuid;
 const PICKED: i64 = 500;
 /// How often they are picked for one figure.
 const TIMES: u32 = 40;
+/// The receipts of one measurement: with and without waiting for the disk.
+const MEASURED: u64 = 40_000;
+/// The receipts of ten minutes, the longest back-off, at 500 a second.
+const BACK_OFF: u64 = 300_000;
 
-/// Fills the tables with `waiting` receipts, a tenth of them due timers and a hundredth due internal work, and picks `handled`.
+/// The destination whose timers are due in the order in which a back-off left them.
+const IN_ORDER: &str = "backed-off";
+/// The destination whose due timers are spread over all that wait: no two of a pick are on one page.
+const SCATTERED: &str = "fiscal";
+
+/// Fills the tables with `waiting` receipts, more than a million of them due, picks, and picks again after `handled` more.
 pub async fn run(stack: &mut Stack, waiting: u64, handled: u64) -> anyhow::Result<()> {
     let limit = Duration::from_secs(30);
     for member in stack.orchestrators.iter_mut().chain(&mut stack.dispatchers) {
@@ -37,22 +46,40 @@ pub async fn run(stack: &mut Stack, waiting: u64, handled: u64) -> anyhow::Resul
         "bench",
     )?;
     let pools = [&pool, &unsynced];
-    let walk = Mutex::new(Walk::default());
-    let queue = async |pool: &PgPool| queue(pool, &mut *walk.lock().await).await;
-    measure("a relay, 500 due timers and first calls", stack, pools, queue).await?;
-    measure("an orchestrator, 500 due for internal stages", stack, pools, claim).await?;
-    let begun = Instant::now();
-    let mut done = 0;
-    while done < handled {
-        done += queue(&pool).await?;
+    let [in_order, scattered] = [IN_ORDER, SCATTERED].map(|destination| (destination, Mutex::new(Walk::default())));
+    let queue = async |pool: &PgPool, (destination, walk): &(&str, Mutex<Walk>)| {
+        queue(pool, destination, &mut *walk.lock().await).await
+    };
+    for when in ["", "after them, "] {
+        let of = |what: &str| format!("{when}{what}");
+        measure(
+            &of("a relay, due as back-off leaves them"),
+            stack,
+            pools,
+            async |pool| queue(pool, &in_order).await,
+        )
+        .await?;
+        measure(&of("a relay, scattered"), stack, pools, async |pool| {
+            queue(pool, &scattered).await
+        })
+        .await?;
+        // In this order they are due.
+        measure(&of("an orchestrator, due as back-off leaves them"), stack, pools, claim).await?;
+        measure(&of("an orchestrator, scattered"), stack, pools, claim).await?;
+        measure(&of("a table with nothing else, scattered"), stack, pools, plain).await?;
+        if when.is_empty() {
+            let begun = Instant::now();
+            let mut done = 0;
+            while done < handled {
+                done += queue(&pool, &scattered).await?;
+            }
+            println!("{done} were handled in {:.0} s", begun.elapsed().as_secs_f64());
+        }
     }
-    println!("{done} were handled in {:.0} s", begun.elapsed().as_secs_f64());
-    measure("after them: a relay", stack, pools, queue).await?;
-    measure("after them: an orchestrator", stack, pools, claim).await?;
     plan(stack, &pool).await
 }
 
-async fn queue(pool: &PgPool, walk: &mut Walk) -> anyhow::Result<u64> {
+async fn queue(pool: &PgPool, destination: &str, walk: &mut Walk) -> anyhow::Result<u64> {
     let bounds = Bounds {
         max_queued: i64::MAX / 2,
         limit: PICKED,
@@ -60,13 +87,26 @@ async fn queue(pool: &PgPool, walk: &mut Walk) -> anyhow::Result<u64> {
         fresh_since: None,
         keys: None,
     };
-    Ok(u64::try_from(relay::queue(pool, "fiscal", bounds, walk).await?.len())?)
+    Ok(u64::try_from(
+        relay::queue(pool, destination, bounds, walk).await?.len(),
+    )?)
 }
 
 async fn claim(pool: &PgPool) -> anyhow::Result<u64> {
     Ok(u64::try_from(
         claim::internal(pool, Uuid::from_u128(1), PICKED).await?.len(),
     )?)
+}
+
+/// The least that a pick can be: found by one index, marked, and found by it no more.
+async fn plain(pool: &PgPool) -> anyhow::Result<u64> {
+    let picked = sqlx::query(
+        "with due as materialized (
+             select ctid as place from plain where due_at <= now() order by due_at limit $1 for update skip locked
+         )
+         update plain set epoch = epoch + 1, due_at = null from due where plain.ctid = due.place returning id",
+    );
+    Ok(u64::try_from(picked.bind(PICKED).fetch_all(pool).await?.len())?)
 }
 
 /// Picks so often, from a checkpoint on: a page is written ahead whole when it is changed for the first time after one. Then as often
@@ -107,23 +147,38 @@ async fn written(pool: &PgPool) -> anyhow::Result<f64> {
     Ok(bytes.fetch_one(pool).await?)
 }
 
-/// Ids are spread over a day, as they come, and what is due is scattered among them.
+/// A tenth are due timers of one destination, scattered, two fifths its first calls; the last twentieth are another's, three tenths
+/// first calls, the others due as a back-off leaves them: later than they failed by anything up to `BACK_OFF` receipts. What is due for orchestrators is due in
+/// the order in which it is measured: `MEASURED` as back-off leaves them, as many scattered, and both once more. The rest waits.
+/// Beside them a table with nothing but what a pick needs, as many rows, as many of them due.
 fn fill(stack: &Stack, waiting: u64) -> anyhow::Result<()> {
+    let orderly = 2 * BACK_OFF;
+    let apart = (waiting - orderly) / (2 * MEASURED);
     stack.database.sql(&format!(
         "create temporary table numbers as
-         select n, overlay(uuid_from(now() - interval '1 hour' + n * interval '1 hour' / {waiting})::text placing substr(md5(n::text)::uuid::text, 15) from 15 for 22)::uuid as id
+         select n, overlay(uuid_from(now() - interval '1 hour' + n * interval '1 hour' / {waiting})::text placing substr(md5(n::text)::uuid::text, 15) from 15 for 22)::uuid as id,
+                case when n <= {orderly} and n::bigint * 7919 % {BACK_OFF} < {MEASURED} then now() - ((n <= {BACK_OFF})::int + 1) * interval '1 hour' + (n::bigint * 7919 % {BACK_OFF}) * interval '1 ms'
+                     when n > {orderly} and (n - {orderly}) % {apart} = 0 and (n - {orderly}) / {apart} <= 2 * {MEASURED}
+                     then now() - ((n - {orderly}) / {apart} % 2 + 1) * interval '1 hour' + interval '30 min' + hashint8(n) % 1000 * interval '1 s' end as internal_due_at,
+                n > {waiting} * 19 / 20 as in_order
          from generate_series(1, {waiting}) n;
          insert into receipts (id, merchant, external_id, pipeline, content, traceparent)
          select id, 'm-1', 'e-' || n, 'bench', '{{}}', '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00' from numbers;
          insert into work (id, pipeline, state, position, destination, epoch, call_due_at, internal_due_at, first_call_key)
-         select id, 'bench', 'waiting', 3, 'fiscal', 1,
-                case when n % 100 <> 0 and n % 10 not in (1, 3, 5, 7) then now() + case when n % 10 = 2 then -1 else 1 end * (hashint8(n) % 100000 + 100000) * interval '1 s' end,
-                case when n % 100 = 0 then now() - (hashint8(n) % 1000 + 1000) * interval '1 s' end,
-                case when n % 10 in (1, 3, 5, 7) then 'infinity'::timestamptz end
-         from numbers"
+         select id, 'bench', 'waiting', 3, case when in_order then '{IN_ORDER}' else '{SCATTERED}' end, 1,
+                case when internal_due_at is not null then null
+                     when in_order and n % 10 > 2 then now() - interval '10 days' + (n + abs(hashint8(n)::bigint) % {BACK_OFF}) * interval '1 ms'
+                     when not in_order and n % 10 not in (1, 3, 5, 7) then now() + case when n % 10 = 2 then -1 else 1 end * (hashint8(n) % 100000 + 100000) * interval '1 s' end,
+                internal_due_at,
+                case when internal_due_at is null and (in_order and n % 10 <= 2 or not in_order and n % 10 in (1, 3, 5, 7)) then 'infinity'::timestamptz end
+         from numbers;
+         create table plain (id uuid primary key, due_at timestamptz, epoch integer not null, rest text not null) with (fillfactor = 85);
+         create index on plain (due_at) where due_at is not null;
+         insert into plain select id, now() + case when n % 10 = 2 then -1 else 1 end * (hashint8(n) % 100000 + 100000) * interval '1 s', 1, repeat('-', 80) from numbers"
     ))?;
-    stack.database.sql("vacuum analyze work")?;
-    stack.database.sql("vacuum analyze receipts")?;
+    for table in ["work", "receipts", "plain"] {
+        stack.database.sql(&format!("vacuum analyze {table}"))?;
+    }
     // Nothing that is measured pays for what this has written.
     stack.database.sql("checkpoint").map(drop)
 }
@@ -141,7 +196,7 @@ async fn plan(stack: &Stack, pool: &PgPool) -> anyhow::Result<()> {
     }
     pool.close().await;
     let fresh = shared::store::connect(&stack.database.url(), 1, "bench")?;
-    queue(&fresh, &mut Walk::default()).await?;
+    queue(&fresh, SCATTERED, &mut Walk::default()).await?;
     let log = format!("{}/log/postgres.log", std::env::var("CHEKHOV_DATA")?);
     let text = std::fs::read_to_string(log)?;
     let statement = text

@@ -39,7 +39,7 @@ enum What {
     /// Picking 500 due receipts out of very many
     Due {
         /// Receipts that wait
-        #[arg(long, default_value_t = 10_000_000)]
+        #[arg(long, default_value_t = 10_000_000, value_parser = clap::value_parser!(u64).range(2_000_000..))]
         waiting: u64,
         /// Receipts that are handled before it is measured again
         #[arg(long, default_value_t = 900_000)]
