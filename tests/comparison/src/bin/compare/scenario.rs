@@ -36,8 +36,8 @@ pub struct Plan {
 
 /// Calls of the fiscal API that a receipt takes.
 const FISCAL_CALLS: f64 = 2.0;
-/// Receipts of bare calls that go first.
-const BARE_WARMING: usize = 1_000;
+/// Receipts of bare calls that go first, for each that is under way: most of their time as many are, and so it tells the maximum.
+const BARE_WARMING: usize = 8;
 
 impl Plan {
     /// Takes one arm through all of its scenarios.
@@ -88,7 +88,7 @@ impl Plan {
 
     async fn closed(&self, turn: Turn<'_>) -> anyhow::Result<Recorded> {
         let (load, begun) = turn.begin().await?;
-        let posted = load::closed(&load, self.concurrency, self.warm, self.length).await?;
+        let posted = load::closed(&load, self.concurrency, self.warm, self.length, self.patience).await?;
         self.end(turn, begun, None, None, posted).await
     }
 
@@ -148,7 +148,7 @@ impl Plan {
         let running = self.setting.start(Arm::Bare).await?;
         let concurrency = self.concurrency;
         let warming = BareLoad::Closed {
-            count: BARE_WARMING,
+            count: BARE_WARMING * concurrency,
             concurrency,
         };
         let warm = self

@@ -5,30 +5,50 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use super::{LOOK, Load, Posted, micros, unix_us};
+use super::{LOOK, Load, Posted, unix_us};
 
-/// Keeps `concurrency` receipts under way, for `warm` before they count and for `length` while they do.
+/// Keeps `concurrency` receipts under way, for `warm` and until as many are done before they count, and for `length` while they
+/// do: the first ones are all at the same stage, and an arm that takes longer for them would show none or all of them. No longer
+/// than `patience` before they count.
 ///
 /// # Errors
 /// When a post is answered what no client can use, or the simulator does not answer.
-pub async fn closed(load: &Load, concurrency: usize, warm: Duration, length: Duration) -> anyhow::Result<Posted> {
+pub async fn closed(
+    load: &Load,
+    concurrency: usize,
+    warm: Duration,
+    length: Duration,
+    patience: Duration,
+) -> anyhow::Result<Posted> {
     let room = Arc::new(Semaphore::new(concurrency));
-    let watching = tokio::spawn(watch(load.clone(), Arc::clone(&room)));
-    let (begun, begin_us) = (Instant::now(), unix_us() + micros(warm));
-    let deadline = begun + warm + length;
+    let (seen, mut done) = watch::channel(0);
+    let watching = tokio::spawn(look(load.clone(), Arc::clone(&room), seen));
     let mut posts = JoinSet::new();
-    for n in 0.. {
-        // Nobody makes room any more once time is over, or once the watch has failed.
-        let Ok(place) = timeout_at(deadline, room.acquire()).await else {
-            break;
-        };
-        place.context("nobody counts what is done")?.forget();
-        posts.spawn(load.clone().post(n, unix_us()));
-    }
+    let posting = async {
+        for n in 0.. {
+            // Nobody makes room any more once the look has failed.
+            room.acquire().await.context("nobody counts what is done")?.forget();
+            posts.spawn(load.clone().post(n, unix_us()));
+        }
+        anyhow::Ok(())
+    };
+    let counting = async {
+        sleep(warm).await;
+        let turned = done.wait_for(|done| *done >= concurrency as u64);
+        // An arm that does not come so far is measured all the same.
+        let _ = timeout(patience, turned).await;
+        let begin_us = unix_us();
+        sleep(length).await;
+        begin_us
+    };
+    let begin_us = tokio::select! {
+        failed = posting => return Err(failed.err().context("posting never ends by itself")?),
+        begin_us = counting => begin_us,
+    };
     watching.abort();
     let mut posted = Vec::new();
     while let Some(post) = posts.join_next().await {
@@ -37,16 +57,20 @@ pub async fn closed(load: &Load, concurrency: usize, warm: Duration, length: Dur
     Ok(Posted::within(posted, begin_us, length))
 }
 
-/// Makes room for as many as were done since the last look.
-async fn watch(load: Load, room: Arc<Semaphore>) {
-    let (mut seen, mut look) = (0, interval(LOOK));
+/// Makes room for as many as were done since the last look, and says how many are.
+async fn look(load: Load, room: Arc<Semaphore>, seen: watch::Sender<u64>) {
+    let mut look = interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         look.tick().await;
         let Ok(done) = load.ledger.done().await else {
             return room.close();
         };
-        room.add_permits(usize::try_from(done.saturating_sub(seen)).unwrap_or_default());
-        seen = done.max(seen);
+        room.add_permits(usize::try_from(done.saturating_sub(*seen.borrow())).unwrap_or_default());
+        seen.send_if_modified(|seen| {
+            let more = done > *seen;
+            *seen = done.max(*seen);
+            more
+        });
     }
 }
