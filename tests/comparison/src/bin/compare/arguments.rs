@@ -10,7 +10,7 @@ use end_to_end::{Database, Urls, binary};
 use sha2::{Digest, Sha256};
 
 use crate::arms::{Arm, Setting};
-use crate::events::Comparison;
+use crate::events::{Comparison, Scenario};
 use crate::figures::Prices;
 use crate::scenario::Plan;
 
@@ -74,6 +74,9 @@ pub struct Run {
     /// Who takes part; absent: all
     #[arg(long, value_delimiter = ',')]
     arms: Vec<Arm>,
+    /// What they are taken through; absent: everything. The closed loop always: the others take their rate from it
+    #[arg(long, value_delimiter = ',')]
+    scenarios: Vec<Scenario>,
     /// How often
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     pub runs: u32,
@@ -120,6 +123,14 @@ impl Run {
             .collect()
     }
 
+    /// What they are taken through, in the order in which it is run.
+    pub fn scenarios(&self) -> Vec<Scenario> {
+        let wanted = |scenario: &Scenario| *scenario == Scenario::Closed || self.scenarios.contains(scenario);
+        let all = Scenario::ALL.into_iter();
+        all.filter(|scenario| self.scenarios.is_empty() || wanted(scenario))
+            .collect()
+    }
+
     /// How arms are taken through the scenarios.
     pub fn plan(&self) -> Plan {
         let (length, outage) = (Duration::from_secs(self.seconds), Duration::from_secs(self.outage));
@@ -131,6 +142,7 @@ impl Run {
                 limit: None,
                 temporal_dev: self.temporal_dev,
             },
+            scenarios: self.scenarios(),
             concurrency: self.concurrency,
             share: SHARE,
             warm: length / 3,
@@ -148,6 +160,7 @@ impl Run {
         let setting = |name: &str| database.sql(&format!("show {name}"));
         Ok(Comparison {
             arms: self.arms(),
+            scenarios: self.scenarios(),
             runs: self.runs,
             concurrency: self.concurrency,
             calls: self.calls,

@@ -51,6 +51,8 @@ impl Scenario {
 pub struct Comparison {
     /// Those that took part, in their order.
     pub arms: Vec<Arm>,
+    /// What they were taken through.
+    pub scenarios: Vec<Scenario>,
     /// How often all of it was done.
     pub runs: u32,
     /// Receipts under way in the closed loop.
@@ -88,6 +90,12 @@ pub struct Comparison {
 }
 
 impl Comparison {
+    /// What an arm is taken through.
+    pub fn scenarios(&self, arm: Arm) -> impl Iterator<Item = Scenario> {
+        let can = arm.scenarios().iter().copied();
+        can.filter(|scenario| self.scenarios.contains(scenario))
+    }
+
     /// The settings in which another one differs.
     pub fn differs(&self, other: &Self) -> anyhow::Result<Vec<String>> {
         let (ours, theirs) = (serde_json::to_value(self)?, serde_json::to_value(other)?);
@@ -236,9 +244,9 @@ impl Recorded {
 }
 
 /// Whether a run has every phase of an arm.
-pub fn has_whole(events: &Path, run: u32, arm: Arm) -> bool {
-    let mut scenarios = arm.scenarios().iter();
-    scenarios.all(|scenario| directory(events, run, arm, *scenario).join("phase.json").is_file())
+pub fn has_whole(events: &Path, comparison: &Comparison, run: u32, arm: Arm) -> bool {
+    let mut scenarios = comparison.scenarios(arm);
+    scenarios.all(|scenario| directory(events, run, arm, scenario).join("phase.json").is_file())
 }
 
 fn directory(events: &Path, run: u32, arm: Arm, scenario: Scenario) -> PathBuf {

@@ -16,6 +16,7 @@ use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::arguments::{Arguments, Run, What};
+use crate::events::Comparison;
 use crate::report::Report;
 
 #[tokio::main]
@@ -48,13 +49,13 @@ async fn main() -> anyhow::Result<()> {
 async fn compare(run: &Run) -> anyhow::Result<()> {
     let plan = run.plan();
     let events = run.out.join("events");
-    begin(run, &events)?;
+    let comparison = begin(run, &events)?;
     for number in 1..=run.runs {
         let mut arms = run.arms();
         let turned = (number - 1) as usize % arms.len().max(1);
         arms.rotate_left(turned);
         for arm in arms {
-            if run.resume && events::has_whole(&events, number, arm) {
+            if run.resume && events::has_whole(&events, &comparison, number, arm) {
                 println!("run {number} of {arm}: made before");
                 continue;
             }
@@ -70,7 +71,7 @@ async fn compare(run: &Run) -> anyhow::Result<()> {
 }
 
 /// Begins anew, or goes on with what was begun in the same way.
-fn begin(run: &Run, events: &Path) -> anyhow::Result<()> {
+fn begin(run: &Run, events: &Path) -> anyhow::Result<Comparison> {
     let comparison = run.comparison()?;
     let kept = events.join("comparison.json");
     if run.resume {
@@ -81,13 +82,14 @@ fn begin(run: &Run, events: &Path) -> anyhow::Result<()> {
             run.out.display(),
             differs.join(", ")
         );
-        return Ok(());
+        return Ok(comparison);
     }
     if events.exists() {
         std::fs::remove_dir_all(events).with_context(|| events.display().to_string())?;
     }
     std::fs::create_dir_all(events)?;
-    events::write_json(&kept, &comparison)
+    events::write_json(&kept, &comparison)?;
+    Ok(comparison)
 }
 
 /// Until somebody ends this process.

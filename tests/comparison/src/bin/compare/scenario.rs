@@ -20,6 +20,8 @@ use crate::sampler::Sampler;
 pub struct Plan {
     /// How arms are started.
     pub setting: Setting,
+    /// Which of them are made; the closed loop in any case.
+    pub scenarios: Vec<Scenario>,
     /// Receipts under way in the closed loop.
     pub concurrency: usize,
     /// The share of its own maximum that an arm has in an open loop.
@@ -54,13 +56,19 @@ impl Plan {
             limit: Some(limit_of(maximum)),
             ..self.setting.clone()
         };
-        for scenario in [Scenario::Refusing, Scenario::Hanging] {
+        for scenario in self.of([Scenario::Refusing, Scenario::Hanging]) {
             let running = limited.start(arm).await?;
             let phase = Turn::new(run, scenario, &running, limited.limit);
             let rate = maximum * self.share;
             keep(&self.outage(phase, rate).await?, events)?;
         }
         Ok(())
+    }
+
+    /// Those that are made.
+    fn of(&self, scenarios: impl IntoIterator<Item = Scenario>) -> impl Iterator<Item = Scenario> {
+        let scenarios = scenarios.into_iter();
+        scenarios.filter(|scenario| self.scenarios.contains(scenario))
     }
 
     /// Steady load and the storm; answers how many receipts a second it takes at most.
@@ -71,7 +79,7 @@ impl Plan {
         let maximum = figures::throughput(&closed);
         ensure!(maximum > 0.0, "{arm} took no receipt at all");
         let mut left = !closed.phase.drained;
-        for scenario in [Scenario::Open, Scenario::Storm] {
+        for scenario in self.of([Scenario::Open, Scenario::Storm]) {
             if left {
                 // What the last phase left behind is not the next one's.
                 drop(running);
@@ -169,6 +177,9 @@ impl Plan {
             .await?;
         keep(&closed, events)?;
         let maximum = figures::throughput(&closed);
+        if self.of([Scenario::Open]).next().is_none() {
+            return Ok(maximum);
+        }
         let on_time = BareLoad::Open {
             rate: maximum * self.share,
             length: self.length,

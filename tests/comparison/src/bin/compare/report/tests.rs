@@ -20,7 +20,7 @@ fn kept() -> Directory {
     let events = directory.join("events");
     std::fs::create_dir_all(&events).unwrap();
     let comparison = serde_json::json!({
-        "arms": ["single", "split"], "runs": 3, "concurrency": 8, "calls": 8, "share": 0.7, "seconds": 2, "outage_seconds": 4,
+        "arms": ["single", "split"], "scenarios": ["closed", "open", "storm", "refusing", "hanging"], "runs": 3, "concurrency": 8, "calls": 8, "share": 0.7, "seconds": 2, "outage_seconds": 4,
         "timeout_seconds": 2.0, "build": "dev", "quick": true, "temporal": "none", "cores": 2, "processor": "<one>",
         "memory_mib": 1024, "postgres": "15", "fsync": true,
         "programs": {"single": "0a", "split": "0b"},
@@ -81,12 +81,16 @@ fn a_report_is_what_its_events_come_to() {
 fn what_is_whole_of_an_arm_is_not_made_again() {
     let kept = kept();
     let events = kept.0.join("events");
-    assert!(events::has_whole(&events, 2, Arm::Split));
+    let mut comparison: Comparison = events::read_json(&events.join("comparison.json")).unwrap();
+    let is_whole = |comparison: &Comparison, run, arm| events::has_whole(&events, comparison, run, arm);
+    assert!(is_whole(&comparison, 2, Arm::Split));
     // The file that is written last of a phase.
     std::fs::remove_file(events.join("2-split-hanging/phase.json")).unwrap();
-    assert!(!events::has_whole(&events, 2, Arm::Split));
-    assert!(events::has_whole(&events, 2, Arm::Single));
-    assert!(!events::has_whole(&events, 4, Arm::Single));
+    assert!(!is_whole(&comparison, 2, Arm::Split));
+    assert!(is_whole(&comparison, 2, Arm::Single));
+    assert!(!is_whole(&comparison, 4, Arm::Single));
+    comparison.scenarios = vec![Scenario::Closed, Scenario::Open];
+    assert!(is_whole(&comparison, 2, Arm::Split), "nobody asked for an outage");
 }
 
 #[test]
