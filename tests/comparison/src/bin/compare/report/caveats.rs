@@ -7,10 +7,34 @@ use crate::events::{Comparison, Scenario};
 use crate::figures::Summary;
 use crate::load::LOOK;
 
+/// What a comparison that was ended has so far.
+pub(super) fn unfinished(comparison: &Comparison, phases: &[PhaseFigures]) -> Option<String> {
+    let is_there = |run, arm, scenario| {
+        let mut phases = phases.iter();
+        phases.any(|phase| (phase.run, phase.arm, phase.scenario) == (run, arm, scenario))
+    };
+    let is_whole = |run, arm| comparison.scenarios(arm).all(|scenario| is_there(run, arm, scenario));
+    let made = comparison.arms.iter().map(|arm| {
+        let runs = (1..=comparison.runs).filter(|run| is_whole(*run, *arm));
+        (*arm, runs.count())
+    });
+    let made: Vec<_> = made.collect();
+    if made.iter().all(|(_, runs)| *runs == comparison.runs as usize) {
+        return None;
+    }
+    let made = made.iter().map(|(arm, runs)| format!("{arm} {runs}"));
+    let made = made.collect::<Vec<_>>().join(", ");
+    Some(format!(
+        "Not all of it has been made. Of {} runs there are: {made}.",
+        comparison.runs
+    ))
+}
+
 /// What was not like for like.
 pub(super) fn lines(comparison: &Comparison, phases: &[PhaseFigures]) -> Vec<String> {
     let has = |wanted: fn(Arm) -> bool| comparison.arms.iter().any(|arm| wanted(*arm));
-    let mut lines = vec![
+    let mut lines = Vec::from_iter(unfinished(comparison, phases));
+    lines.extend([
         format!(
             "Everything shares {} cores: the arm, its servers, the simulator of all services and the driver. An arm of few \
              processes leaves the others more of them; a cluster would not. PostgreSQL has no replica here{}.",
@@ -37,7 +61,7 @@ pub(super) fn lines(comparison: &Comparison, phases: &[PhaseFigures]) -> Vec<Str
         "Bytes written to disks are those of processes that still live: PostgreSQL's short-lived ones take their counts with them. \
          What counts is what PostgreSQL says that it wrote ahead."
             .to_owned(),
-    ];
+    ]);
     if has(|arm| arm == Arm::Bare) {
         lines.push(
             "bare makes its load itself and keeps nothing: an outage would lose what it has under way, so it takes part in steady \

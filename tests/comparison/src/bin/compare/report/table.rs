@@ -3,8 +3,8 @@
 use anyhow::Context;
 use serde::Serialize;
 
-use super::Report;
 use super::verdict::number;
+use super::{Report, caveats};
 use crate::arms::Arm;
 use crate::events::Scenario;
 use crate::figures::Spread;
@@ -99,10 +99,14 @@ fn row(what: &str, cells: impl Iterator<Item = String>) -> String {
 /// The README's table.
 pub(super) fn readme(report: &Report) -> String {
     let arms: Vec<Arm> = report.summary.arms().collect();
-    let mut lines = vec![
+    let mut lines = Vec::new();
+    if let Some(unfinished) = caveats::unfinished(&report.comparison, &report.phases) {
+        lines.extend([unfinished, String::new()]);
+    }
+    lines.extend([
         row("", arms.iter().map(|arm| format!("`{arm}`"))),
         format!("|---|{}", "---:|".repeat(arms.len())),
-    ];
+    ]);
     let mut line = |what: &str, cell: &dyn Fn(Arm) -> Option<String>| {
         lines.push(row(what, arms.iter().map(|arm| cell(*arm).unwrap_or_default())));
     };

@@ -94,6 +94,16 @@ fn what_is_whole_of_an_arm_is_not_made_again() {
 }
 
 #[test]
+fn a_report_of_a_comparison_that_was_ended_says_so() {
+    let kept = kept();
+    std::fs::remove_file(kept.0.join("events/2-split-hanging/phase.json")).unwrap();
+    let report = Report::of(&kept.0, None).unwrap();
+    let said = "Not all of it has been made. Of 3 runs there are: single 3, split 2.";
+    assert_eq!(report.caveats[0], said);
+    assert_eq!(table::readme(&report).lines().next(), Some(said));
+}
+
+#[test]
 fn a_comparison_with_another_program_or_setting_is_another_one() {
     let kept = kept();
     let begun: Comparison = events::read_json(&kept.0.join("events/comparison.json")).unwrap();
