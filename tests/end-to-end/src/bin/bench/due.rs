@@ -148,9 +148,9 @@ async fn written(pool: &PgPool) -> anyhow::Result<f64> {
 }
 
 /// A tenth are due timers of one destination, scattered, two fifths its first calls; the last twentieth are another's, three tenths
-/// first calls, the others due as a back-off leaves them: later than they failed by anything up to `BACK_OFF` receipts. What is due for orchestrators is due in
-/// the order in which it is measured: `MEASURED` as back-off leaves them, as many scattered, and both once more. The rest waits.
-/// Beside them a table with nothing but what a pick needs, as many rows, as many of them due.
+/// first calls, the others due as a back-off leaves them: later than they failed by anything up to `BACK_OFF` receipts. What
+/// orchestrators take is due in the order in which it is measured: `MEASURED` as a back-off leaves them, as many scattered, and
+/// both once more. The rest waits. Beside them a table with nothing but what a pick needs, as many rows, as many of them due.
 fn fill(stack: &Stack, waiting: u64) -> anyhow::Result<()> {
     let orderly = 2 * BACK_OFF;
     let apart = (waiting - orderly) / (2 * MEASURED);

@@ -20,7 +20,8 @@ fn kept() -> Directory {
     let events = directory.join("events");
     std::fs::create_dir_all(&events).unwrap();
     let comparison = serde_json::json!({
-        "arms": ["single", "split"], "scenarios": ["closed", "open", "storm", "refusing", "hanging"], "runs": 3, "concurrency": 8, "calls": 8, "share": 0.7, "seconds": 2, "outage_seconds": 4,
+        "arms": ["single", "split"], "scenarios": ["closed", "open", "storm", "refusing", "hanging"], "runs": 3,
+        "concurrency": 8, "calls": 8, "share": 0.7, "seconds": 2, "outage_seconds": 4,
         "timeout_seconds": 2.0, "build": "dev", "quick": true, "temporal": "none", "cores": 2, "processor": "<one>",
         "memory_mib": 1024, "postgres": "15", "fsync": true,
         "programs": {"single": "0a", "split": "0b"},
