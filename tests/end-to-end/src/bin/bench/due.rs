@@ -150,7 +150,8 @@ async fn written(pool: &PgPool) -> anyhow::Result<f64> {
 /// A tenth are due timers of one destination, scattered, two fifths its first calls; the last twentieth are another's, three tenths
 /// first calls, the others due as a back-off leaves them: later than they failed by anything up to `BACK_OFF` receipts. What
 /// orchestrators take is due in the order in which it is measured: `MEASURED` as a back-off leaves them, as many scattered, and
-/// both once more. The rest waits. Beside them a table with nothing but what a pick needs, as many rows, as many of them due.
+/// both once more; 7919 has no divisor in common with `BACK_OFF`, so its multiples meet each place once, in no order. The rest
+/// waits. Beside them a table with nothing but what a pick needs, as many rows, as many of them due.
 fn fill(stack: &Stack, waiting: u64) -> anyhow::Result<()> {
     let orderly = 2 * BACK_OFF;
     let apart = (waiting - orderly) / (2 * MEASURED);
