@@ -20,6 +20,11 @@ pub struct Put {
     pub epoch: i32,
 }
 
+/// How a pick begins. Its commit waits for no disk: a pick that a crash of PostgreSQL takes back leaves the receipt waiting under
+/// the epoch before, and its message finds it not queued, or queued anew under that same epoch; then the first of the two
+/// messages wins. Every claim is on the disk before anything is sent, and with it the pick before it.
+const PICK: &str = "begin; set local synchronous_commit = off";
+
 /// How far a relay has come through what waits for a destination. The next to be queued stand behind those that were queued
 /// last: whoever began at the front each time would pass the index entries of all that went before, until they are vacuumed.
 #[derive(Debug, Default)]
@@ -35,7 +40,7 @@ pub struct Walk {
 }
 
 /// A walk begins anew so often: what came to stand before it (an older receipt, an earlier deadline) waits no longer.
-const WALK: Duration = Duration::from_secs(1);
+pub(super) const WALK: Duration = Duration::from_secs(1);
 
 impl Walk {
     /// Whether a look is not too soon after the last one, for who has something new to be handed off.
@@ -103,7 +108,7 @@ pub async fn queue(
     if walk.begun.is_none_or(|begun| begun.elapsed() >= WALK) {
         *walk = Walk::default();
     }
-    let mut transaction = pool.begin().await?;
+    let mut transaction = pool.begin_with(PICK).await?;
     let queued = lock_or_begin(&mut transaction, destination).await?;
     let room = (bounds.max_queued - queued).min(bounds.limit);
     if room <= 0 {

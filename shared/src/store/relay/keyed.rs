@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::PgPool;
 
-use super::{Bounds, Put, lock_or_begin};
+use super::{Bounds, PICK, Put, lock_or_begin};
 use crate::configuration::Limits;
 use crate::destination::pace;
 use crate::store::{StoreError, micros, millis};
@@ -83,7 +83,7 @@ pub(super) async fn queue(
         round.anew(pause.map(|pause| pause.clamp(PAUSE.0, PAUSE.1)));
         return Ok(Vec::new());
     }
-    let mut transaction = pool.begin().await?;
+    let mut transaction = pool.begin_with(PICK).await?;
     let queued = lock_or_begin(&mut transaction, destination).await?;
     let room = (bounds.max_queued - queued).min(bounds.limit);
     if room <= 0 {

@@ -4,8 +4,11 @@
 use std::time::Duration;
 
 use end_to_end::{Invariants, Options, Servers, Stack, eventually};
+use serde_json::json;
+use shared::store::relay::{self, Bounds, Walk};
 
-use super::messages::queue;
+use super::closed::change;
+use super::messages::{all_acknowledged, all_queued, broker, publish, queue};
 use super::{all_registered, at_length, quick, receipts};
 
 const LIMIT: Duration = Duration::from_mins(1);
@@ -46,6 +49,7 @@ async fn servers_that_go_and_come_back_cost_time_only() {
     a_broker_is_restarted(&mut stack, &servers).await;
     a_broker_loses_its_data(&mut stack, &servers).await;
     a_database_is_restarted(&mut stack, &servers).await;
+    a_crash_takes_back_what_a_relay_queued(&mut stack).await;
     invariants.hold().await;
 }
 
@@ -141,4 +145,74 @@ async fn a_database_is_restarted(stack: &mut Stack, servers: &Servers) {
     all_registered(stack).await;
     let after = stack.database.sql("select id from instances order by id").unwrap();
     assert_eq!(owners, after, "nobody was taken for dead");
+}
+
+/// A relay's commit waits for no disk. Its messages outlive it here: they come while the receipts wait again, and once more when
+/// they were queued anew under the same epoch.
+async fn a_crash_takes_back_what_a_relay_queued(stack: &mut Stack) {
+    let stale = async |stack: &Stack| {
+        let measured = stack.dispatchers[0].measured("chekhov_stale_messages_total").await;
+        measured.unwrap().unwrap_or_default()
+    };
+    let before = stale(stack).await;
+    change(stack, json!({"state": "paused"})).await;
+    stack.post_all(&receipts(20)).await.unwrap();
+    waiting_for_their_first_call(stack, 20).await;
+    stack.orchestrators[0].process.signal("STOP").unwrap();
+    stack.dispatchers[0].process.signal("STOP").unwrap();
+    stack.database.sql("checkpoint").unwrap();
+    let writer = "select pid from pg_stat_activity where backend_type = 'walwriter'";
+    let writer = stack.database.sql(writer).unwrap();
+    // Nobody else would write the commit ahead.
+    signal("STOP", &writer);
+    let url = format!("{}?options=-c%20synchronous_commit%3Don", stack.database.url());
+    let pool = shared::store::connect(&url, 1, "a relay").unwrap();
+    let bounds = Bounds {
+        max_queued: 100,
+        limit: 100,
+        only_sent: false,
+        fresh_since: None,
+        keys: None,
+    };
+    let put = relay::queue(&pool, "fiscal", bounds, &mut Walk::default())
+        .await
+        .unwrap();
+    assert_eq!(put.len(), 20);
+    // PostgreSQL ends all that is left of itself, and recovers.
+    signal("KILL", &writer);
+    waiting_for_their_first_call(stack, 20).await;
+
+    let (connection, channel) = broker(stack).await;
+    let queue = queue(stack);
+    let publish_all = async || {
+        for receipt in &put {
+            let body = format!(r#"{{"id":"{}","epoch":{}}}"#, receipt.id, receipt.epoch);
+            publish(&channel, &queue, &body).await;
+        }
+    };
+    publish_all().await;
+    // As the orchestrator would, which is still.
+    let open = "update destinations set mode = 'open', version = version + 1 where name = 'fiscal'";
+    stack.database.sql(open).unwrap();
+    stack.dispatchers[0].process.signal("CONT").unwrap();
+    eventually(LIMIT, "they are found stale", async || {
+        stale(stack).await >= before + 20.0
+    })
+    .await;
+    stack.dispatchers[0].process.signal("STOP").unwrap();
+    stack.orchestrators[0].process.signal("CONT").unwrap();
+    all_queued(stack, 20).await;
+    publish_all().await;
+    stack.dispatchers[0].process.signal("CONT").unwrap();
+    stack.settled(LIMIT).await;
+    all_registered(stack).await;
+    all_acknowledged(&channel, &queue).await;
+    connection.close(200, "bye".into()).await.unwrap();
+}
+
+fn signal(signal: &str, pid: &str) {
+    let sent = std::process::Command::new("kill")
+        .args(["-s", signal, pid.trim()])
+        .status();
+    assert!(sent.unwrap().success(), "kill -s {signal} {pid}");
 }

@@ -37,7 +37,8 @@ async fn is(stack: &Stack, state: &str) {
     .await;
 }
 
-async fn change(stack: &Stack, change: Value) {
+/// Changes the fiscal API's settings, as an operator does.
+pub async fn change(stack: &Stack, change: Value) {
     let answer = stack.orchestrators[0].api.change("fiscal", &change).await.unwrap();
     assert_eq!(answer.status, 200, "{}", answer.body);
 }

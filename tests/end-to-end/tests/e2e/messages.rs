@@ -9,7 +9,7 @@ use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 
 use super::{all_registered, quick, receipts};
 
-async fn broker(stack: &Stack) -> (Connection, Channel) {
+pub async fn broker(stack: &Stack) -> (Connection, Channel) {
     let connection = Connection::connect(&stack.urls.amqp, ConnectionProperties::default())
         .await
         .expect("the broker is there");
@@ -27,7 +27,28 @@ pub fn queue(stack: &Stack) -> String {
     format!("{prefix}.fiscal")
 }
 
-async fn all_queued(stack: &Stack, count: usize) {
+/// Publishes a message as an orchestrator would.
+pub async fn publish(channel: &Channel, queue: &str, body: &str) {
+    let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
+    let published = channel.basic_publish("".into(), queue.into(), options, body.as_bytes(), properties);
+    published.await.unwrap();
+}
+
+/// Waits until nothing is in the queue any more.
+pub async fn all_acknowledged(channel: &Channel, queue: &str) {
+    let options = QueueDeclareOptions {
+        passive: true,
+        ..QueueDeclareOptions::default()
+    };
+    eventually(Duration::from_secs(30), "every message was acknowledged", async || {
+        let declared = channel.queue_declare(queue.into(), options, FieldTable::default());
+        declared.await.is_ok_and(|queue| queue.message_count() == 0)
+    })
+    .await;
+}
+
+/// Waits until `count` receipts are queued.
+pub async fn all_queued(stack: &Stack, count: usize) {
     eventually(Duration::from_secs(30), "all are handed off", async || {
         stack
             .database
@@ -48,18 +69,7 @@ async fn a_doubled_a_stale_and_an_unreadable_message_do_no_harm() {
 
     let (connection, channel) = broker(&stack).await;
     let queue = queue(&stack);
-    let publish = async |body: String| {
-        channel
-            .basic_publish(
-                "".into(),
-                queue.as_str().into(),
-                BasicPublishOptions::default(),
-                body.as_bytes(),
-                BasicProperties::default(),
-            )
-            .await
-            .unwrap();
-    };
+    let publish = async |body: String| publish(&channel, &queue, &body).await;
     for row in stack.database.sql("select id, epoch from work").unwrap().lines() {
         let (id, epoch) = row.split_once('|').unwrap();
         let epoch: i32 = epoch.trim().parse().unwrap();
@@ -71,17 +81,7 @@ async fn a_doubled_a_stale_and_an_unreadable_message_do_no_harm() {
     stack.dispatchers[0].process.signal("CONT").unwrap();
     stack.settled(Duration::from_mins(1)).await;
     all_registered(&stack).await;
-    eventually(Duration::from_secs(30), "every message was acknowledged", async || {
-        let options = QueueDeclareOptions {
-            passive: true,
-            ..QueueDeclareOptions::default()
-        };
-        let declared = channel
-            .queue_declare(queue.as_str().into(), options, FieldTable::default())
-            .await;
-        declared.is_ok_and(|queue| queue.message_count() == 0)
-    })
-    .await;
+    all_acknowledged(&channel, &queue).await;
     connection.close(200, "bye".into()).await.unwrap();
 }
 
