@@ -32,6 +32,9 @@ use publisher::{Publication, Queue};
 
 /// How often a relay looks for timers that became due, and for destinations that changed. Receipts of its own wake it earlier.
 const ROUND: Duration = Duration::from_secs(1);
+/// How often it looks while it finds something, and for [`LINGER`] after: a dispatcher that writes a timer wakes nobody.
+const BUSY: Duration = Duration::from_millis(100);
+const LINGER: Duration = Duration::from_secs(5);
 /// How long it gathers after it was woken, and its pace under load.
 const GATHER: Duration = Duration::from_millis(10);
 /// The most queued at once.
@@ -86,9 +89,12 @@ async fn relaying(
 ) {
     let mut walks: BTreeMap<String, relay::Walk> = BTreeMap::new();
     let mut looked = Instant::now();
+    let mut found: Option<Instant> = None;
     loop {
+        let is_busy = found.is_some_and(|found| found.elapsed() < LINGER);
+        let round = if is_busy { BUSY } else { ROUND };
         let rest = async {
-            let pause = walks.values().filter_map(relay::Walk::pause).min().unwrap_or(ROUND);
+            let pause = walks.values().filter_map(relay::Walk::pause).min().unwrap_or(round);
             if !pause.is_zero() {
                 // What waits for a closed destination wakes nobody.
                 let open = destinations.iter().any(|name| following.admits(name));
@@ -108,7 +114,7 @@ async fn relaying(
             .filter(|(_, walk)| walk.pause().is_some_and(|pause| pause.is_zero()))
             .map(|(name, _)| name.clone())
             .collect();
-        if names.is_empty() || looked.elapsed() >= ROUND {
+        if names.is_empty() || looked.elapsed() >= round {
             looked = Instant::now();
             match look(&pool, &following).await {
                 Ok(found) => {
@@ -128,6 +134,9 @@ async fn relaying(
             let Some(known) = following.get(&name) else { continue };
             match queue(&pool, &known, walks.entry(name.clone()).or_default()).await {
                 Ok(queued) => {
+                    if !queued.is_empty() {
+                        found = Some(Instant::now());
+                    }
                     metrics::counter!("chekhov_queued_total", "destination" => name.clone())
                         .increment(u64::try_from(queued.len()).unwrap_or_default());
                     for receipt in queued {
