@@ -31,9 +31,9 @@ const CLAIM: usize = 256;
 pub async fn run(runner: Arc<Runner>, jobs: Arc<Notify>, stop: CancellationToken) {
     let mut pause = ROUND;
     let mut quiet = 0;
-    let mut count = Instant::now();
+    let (mut count, mut walk) = (Instant::now(), claim::Walk::default());
     while stop.run_until_cancelled(rest(&runner, pause)).await.is_some() {
-        pause = match round(&runner, &jobs, &mut count).await {
+        pause = match round(&runner, &jobs, &mut count, &mut walk).await {
             Ok(0) => {
                 quiet += 1;
                 if quiet > QUIET { IDLE } else { ROUND }
@@ -57,7 +57,12 @@ async fn rest(runner: &Runner, pause: Duration) {
     }
 }
 
-async fn round(runner: &Arc<Runner>, jobs: &Notify, count: &mut Instant) -> Result<usize, StoreError> {
+async fn round(
+    runner: &Arc<Runner>,
+    jobs: &Notify,
+    count: &mut Instant,
+    walk: &mut claim::Walk,
+) -> Result<usize, StoreError> {
     // Looked at before slots are taken: those are for what is accepted meanwhile.
     let Due { internal: due, job } = claim::due(&runner.pool).await?;
     if job {
@@ -77,7 +82,7 @@ async fn round(runner: &Arc<Runner>, jobs: &Notify, count: &mut Instant) -> Resu
         0
     } else {
         let limit = i64::try_from(slots.len()).unwrap_or(i64::MAX);
-        let ids = claim::internal(&runner.pool, runner.owner(), limit).await?;
+        let ids = claim::internal(&runner.pool, runner.owner(), limit, walk).await?;
         let mut holdings: HashMap<Uuid, Holding> = ids.iter().map(|id| (*id, runner.hold(*id))).collect();
         for work in claimed(runner, &ids).await {
             if let (Some(slot), Some(holding)) = (slots.pop(), holdings.remove(&work.hold.id)) {

@@ -1,31 +1,65 @@
 //! Taking receipts for work: the epoch rises, an owner is set.
 
+use std::time::Instant;
+
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::group::Batch;
 use super::record::Send;
+use super::relay::WALK;
 use super::{Hold, StoreError};
+
+/// How far an orchestrator has come through what is due. The next to be claimed stand behind those that were claimed last:
+/// whoever began at the front each time would pass the index entries of all that went before, until they are vacuumed.
+#[derive(Debug, Default)]
+pub struct Walk {
+    /// When it began at the front; `None` if the last look found less than it had room for.
+    begun: Option<Instant>,
+    /// `internal_due_at` of the last one, as text.
+    last: Option<String>,
+}
 
 /// Claims up to `limit` receipts whose internal work is due, the longest due first.
 ///
 /// # Errors
 /// When the database does not answer. What it claimed all the same has an owner that does not know of it.
-pub async fn internal(pool: &PgPool, owner: Uuid, limit: i64) -> Result<Vec<Uuid>, StoreError> {
-    Ok(sqlx::query_scalar!(
-        r#"
-        with due as materialized (
-            select ctid as place from work where internal_due_at <= now() order by internal_due_at limit $2 for update skip locked
+pub async fn internal(pool: &PgPool, owner: Uuid, limit: i64, walk: &mut Walk) -> Result<Vec<Uuid>, StoreError> {
+    if walk.begun.is_none_or(|begun| begun.elapsed() >= WALK) {
+        *walk = Walk::default();
+    }
+    let rows = loop {
+        let rows = sqlx::query!(
+            r#"
+            with due as materialized (
+                select ctid as place, internal_due_at as at from work
+                where internal_due_at <= now() and internal_due_at >= coalesce($3::text::timestamptz, '-infinity')
+                order by internal_due_at limit $2 for update skip locked
+            )
+            update work set state = 'running', owner = $1, epoch = epoch + 1, internal_due_at = null, moved_at = now()
+            from due where work.ctid = due.place
+            returning work.id, (select max(at)::text from due) as last
+            "#,
+            owner,
+            limit,
+            walk.last,
         )
-        update work set state = 'running', owner = $1, epoch = epoch + 1, internal_due_at = null, moved_at = now()
-        from due where work.ctid = due.place
-        returning work.id
-        "#,
-        owner,
-        limit
-    )
-    .fetch_all(pool)
-    .await?)
+        .fetch_all(pool)
+        .await?;
+        if !rows.is_empty() || walk.begun.is_none() {
+            break rows;
+        }
+        // It came to the end: once more from the front.
+        *walk = Walk::default();
+    };
+    *walk = match rows.last() {
+        Some(last) if i64::try_from(rows.len()).is_ok_and(|found| found == limit) => Walk {
+            begun: walk.begun.or_else(|| Some(Instant::now())),
+            last: last.last.clone(),
+        },
+        _ => Walk::default(),
+    };
+    Ok(rows.into_iter().map(|row| row.id).collect())
 }
 
 /// What any orchestrator may take.

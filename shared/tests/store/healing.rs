@@ -5,10 +5,10 @@ use std::time::Duration;
 use shared::store::accept::Start;
 use shared::store::heal::{self, Evidence, Owned};
 use shared::store::step::To;
-use shared::store::{StoreError, claim, instances, relay};
+use shared::store::{StoreError, instances, relay};
 use sqlx::PgPool;
 
-use super::{FISCAL, ME, OTHER, accept, bounds, claims, held, moves, queued, send, state, step, work};
+use super::{FISCAL, ME, OTHER, accept, bounds, claimed, claims, held, moves, queued, send, state, step, work};
 
 #[sqlx::test(migrations = "../migrations")]
 async fn a_lost_message_is_queued_again_and_the_old_one_is_stale(pool: PgPool) {
@@ -127,7 +127,7 @@ async fn a_stray_is_given_back_by_its_owner_and_at_its_epoch_only(pool: PgPool) 
     });
     assert_eq!(heal::give_back(&pool, ME, &old.collect::<Vec<_>>()).await.unwrap(), 0);
     assert_eq!(heal::give_back(&pool, ME, &owned).await.unwrap(), 2);
-    assert_eq!(claim::internal(&pool, OTHER, 10).await.unwrap(), [running]);
+    assert_eq!(claimed(&pool, OTHER, 10).await, [running]);
     assert_eq!(
         relay::queue(&pool, FISCAL, bounds(10, 10), &mut relay::Walk::default())
             .await

@@ -1,7 +1,6 @@
 //! Limit keys: each is handed off at its own pace, and its calls have slots of their own.
 
 use shared::configuration::Limits;
-use shared::store::claim;
 use shared::store::limit_keys::{self, Take, TakeBatch, Taken};
 
 use super::*;
@@ -147,7 +146,7 @@ async fn who_waits_without_a_key_where_there_are_keys_is_an_orchestrators(pool: 
     assert!(moves(&pool, step(held(later, 1), To::WaitCall(SECOND * 60))).await);
     let keyed = waits(&pool, Some(""), None).await;
     assert_eq!(limit_keys::find_keyless(&pool, FISCAL, 10).await.unwrap(), 1);
-    assert_eq!(claim::internal(&pool, ME, 10).await.unwrap(), [keyless]);
+    assert_eq!(claimed(&pool, ME, 10).await, [keyless]);
     assert_eq!(
         key(&pool, keyed).await.as_deref(),
         Some(""),

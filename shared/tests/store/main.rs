@@ -22,7 +22,7 @@ mod waits;
 use std::time::Duration;
 
 use shared::store::accept::{Accept, AcceptBatch, Accepted, Start};
-use shared::store::claim::{Dispatch, DispatchBatch};
+use shared::store::claim::{self, Dispatch, DispatchBatch};
 use shared::store::group::Batch;
 use shared::store::load::{self, Work};
 use shared::store::record::Send;
@@ -124,6 +124,12 @@ fn bounds(max_queued: i64, limit: i64) -> relay::Bounds<'static> {
         fresh_since: None,
         keys: None,
     }
+}
+
+/// What is claimed of the internal work that is due, from the front.
+async fn claimed(pool: &PgPool, owner: Uuid, limit: i64) -> Vec<Uuid> {
+    let claimed = claim::internal(pool, owner, limit, &mut claim::Walk::default()).await;
+    claimed.expect("the database answers")
 }
 
 async fn queued(pool: &PgPool) -> relay::Put {

@@ -6,11 +6,11 @@ use shared::store::accept::Start;
 use shared::store::backlog;
 use shared::store::step::{Standing, To};
 use shared::store::tallies::{self, Kind, Tally};
-use shared::store::{claim, heal, relay};
+use shared::store::{heal, relay};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, PgPool};
 
-use super::{FISCAL, ME, accept, bounds, claims, held, moves, queued, send, steered, step};
+use super::{FISCAL, ME, accept, bounds, claimed, claims, held, moves, queued, send, steered, step};
 
 /// What is tallied, which is what there is.
 async fn tallied(pool: &PgPool) -> Vec<(Kind, i16, bool, i64)> {
@@ -59,7 +59,7 @@ async fn whatever_moves_a_receipt_is_tallied(pool: PgPool) {
         tallied(&pool).await,
         [(Kind::Internal, 0, false, 3), (Kind::Turn, 0, false, 1)]
     );
-    let ids = claim::internal(&pool, ME, 2).await.expect("the database answers");
+    let ids = claimed(&pool, ME, 2).await;
     assert_eq!(
         tallied(&pool).await,
         [(Kind::Internal, 0, false, 1), (Kind::Turn, 0, false, 1)]

@@ -9,7 +9,7 @@ use sqlx::PgPool;
 use time::OffsetDateTime;
 
 use super::{
-    FISCAL, ME, OTHER, accept, bounds, claims, committed, given, held, moves, queued, send, state, step, work,
+    FISCAL, ME, OTHER, accept, bounds, claimed, claims, committed, given, held, moves, queued, send, state, step, work,
 };
 
 #[sqlx::test(migrations = "../migrations")]
@@ -135,12 +135,39 @@ async fn an_owner_ends_a_receipt_once(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = "../migrations")]
+async fn who_claims_goes_on_where_it_was_and_misses_nothing_before(pool: PgPool) {
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        ids.push(accept(&pool, Start::Waiting).await);
+    }
+    let mut walk = claim::Walk::default();
+    let mut claimed = claim::internal(&pool, ME, 2, &mut walk).await.unwrap();
+    assert_eq!(claimed, ids[..2]);
+    let before = accept(&pool, Start::Waiting).await;
+    sqlx::query("update work set internal_due_at = now() - interval '1 hour' where id = $1")
+        .bind(before)
+        .execute(&pool)
+        .await
+        .unwrap();
+    ids.push(before);
+    while claimed.len() < ids.len() {
+        let more = claim::internal(&pool, ME, 2, &mut walk).await.unwrap();
+        assert!(!more.is_empty(), "{claimed:?} of {ids:?}");
+        claimed.extend(more);
+    }
+    claimed.sort_unstable();
+    ids.sort_unstable();
+    assert_eq!(claimed, ids, "each of them, once");
+    assert!(claim::internal(&pool, ME, 2, &mut walk).await.unwrap().is_empty());
+}
+
+#[sqlx::test(migrations = "../migrations")]
 async fn internal_work_is_claimed_when_it_is_due_and_by_one(pool: PgPool) {
     let due = accept(&pool, Start::Waiting).await;
     let later = accept(&pool, Start::Owned(ME)).await;
     assert!(moves(&pool, step(held(later, 1), To::WaitInternal(Duration::from_mins(1)))).await);
-    assert_eq!(claim::internal(&pool, ME, 10).await.unwrap(), [due]);
-    assert!(claim::internal(&pool, OTHER, 10).await.unwrap().is_empty());
+    assert_eq!(claimed(&pool, ME, 10).await, [due]);
+    assert!(claimed(&pool, OTHER, 10).await.is_empty());
     assert_eq!(work(&pool, due).await.unwrap().hold, held(due, 2));
 }
 

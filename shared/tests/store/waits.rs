@@ -5,10 +5,10 @@ use std::time::Duration;
 use shared::store::accept::Start;
 use shared::store::heal::{self, Evidence};
 use shared::store::step::To;
-use shared::store::{claim, relay, steer};
+use shared::store::{relay, steer};
 use sqlx::PgPool;
 
-use super::{FISCAL, ME, OTHER, accept, bounds, call, claims, held, moves, queued, seen, step, work};
+use super::{FISCAL, ME, OTHER, accept, bounds, call, claimed, claims, held, moves, queued, seen, step, work};
 
 /// Kind and reason, if it waited.
 async fn wait(pool: &PgPool, id: uuid::Uuid) -> Option<(String, Option<String>)> {
@@ -30,7 +30,7 @@ async fn a_claim_is_told_since_when_and_why_and_never_what_an_api_said(pool: PgP
     failed.calls = vec![call("retry", None)];
     assert!(moves(&pool, failed).await);
     let before = work(&pool, id).await.unwrap();
-    assert_eq!(claim::internal(&pool, ME, 1).await.unwrap(), [id]);
+    assert_eq!(claimed(&pool, ME, 1).await, [id]);
     let after = work(&pool, id).await.unwrap();
     assert_eq!(after.wait, before.wait);
     assert_eq!(after.wait.unwrap().since, before.moved_at);
@@ -82,7 +82,7 @@ async fn a_release_ends_no_wait_for_a_person(pool: PgPool) {
     let mut connection = pool.acquire().await.unwrap();
     let released = steer::release(&mut connection, &[internal], "by hand").await;
     assert_eq!(released.unwrap(), [id]);
-    assert_eq!(claim::internal(&pool, ME, 1).await.unwrap(), [id]);
+    assert_eq!(claimed(&pool, ME, 1).await, [id]);
     assert_eq!(work(&pool, id).await.unwrap().wait, parked);
     assert_eq!(wait(&pool, id).await, Some(waited("person", Some("park after 200"))));
 }

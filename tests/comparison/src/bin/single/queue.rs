@@ -97,9 +97,9 @@ impl Queue {
 
 /// Claims what is due while there are slots, until `stop`.
 pub async fn run(engine: Arc<Engine>, backlog_bound: i64, stop: CancellationToken) {
-    let mut count = Instant::now();
+    let (mut count, mut walk) = (Instant::now(), claim::Walk::default());
     while stop.run_until_cancelled(engine.queue.rest()).await.is_some() {
-        if let Err(error) = round(&engine).await {
+        if let Err(error) = round(&engine, &mut walk).await {
             tracing::warn!(%error, "due work could not be claimed");
             engine.queue.due_in(ROUND);
         }
@@ -113,7 +113,7 @@ pub async fn run(engine: Arc<Engine>, backlog_bound: i64, stop: CancellationToke
     }
 }
 
-async fn round(engine: &Arc<Engine>) -> Result<(), StoreError> {
+async fn round(engine: &Arc<Engine>, walk: &mut claim::Walk) -> Result<(), StoreError> {
     let queue = &engine.queue;
     queue.alarm.send_replace(Instant::now() + ROUND);
     // What cannot be sent is left to those who can.
@@ -143,7 +143,7 @@ async fn round(engine: &Arc<Engine>) -> Result<(), StoreError> {
         return Ok(());
     }
     let limit = i64::try_from(slots.len()).unwrap_or(i64::MAX);
-    let ids = claim::internal(&engine.pool, engine.heart.id(), limit).await?;
+    let ids = claim::internal(&engine.pool, engine.heart.id(), limit, walk).await?;
     if ids.len() < slots.len() {
         queue.behind.store(false, Ordering::Relaxed);
     }
