@@ -10,8 +10,7 @@ use super::record::Send;
 use super::relay::WALK;
 use super::{Hold, StoreError};
 
-/// How far an orchestrator has come through what is due. The next to be claimed stand behind those that were claimed last:
-/// whoever began at the front each time would pass the index entries of all that went before, until they are vacuumed.
+/// How far an orchestrator has come through what is due, for the reason of a [relay's](super::relay::Walk).
 #[derive(Debug, Default)]
 pub struct Walk {
     /// When it began at the front; `None` if the last look found less than it had room for.

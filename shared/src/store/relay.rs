@@ -31,6 +31,8 @@ const PICK: &str = "begin; set local synchronous_commit = off";
 pub struct Walk {
     /// When it began at the front; `None` if nothing was queued since.
     begun: Option<Instant>,
+    /// Whether the last pick found less than it had room for: nothing stands behind it.
+    at_end: bool,
     /// `call_due_at` of the last timer, `first_call_key` and id of the last first call. Text, for a key may be infinite.
     timer: Option<String>,
     first: Option<String>,
@@ -41,8 +43,15 @@ pub struct Walk {
 
 /// A walk begins anew so often: what came to stand before it (an older receipt, an earlier deadline) waits no longer.
 pub(super) const WALK: Duration = Duration::from_secs(1);
+/// One that came to its end begins anew so soon: who was overtaken in the stages before stands in front of it.
+const END: Duration = Duration::from_millis(50);
 
 impl Walk {
+    fn is_over(&self) -> bool {
+        let lasts = if self.at_end { END } else { WALK };
+        self.begun.is_none_or(|begun| begun.elapsed() >= lasts)
+    }
+
     /// Whether a look is not too soon after the last one, for who has something new to be handed off.
     #[must_use]
     pub fn may_look(&self) -> bool {
@@ -105,7 +114,7 @@ pub async fn queue(
     if let Some(limits) = bounds.keys {
         return keyed::queue(pool, destination, bounds, limits, &mut walk.keys).await;
     }
-    if walk.begun.is_none_or(|begun| begun.elapsed() >= WALK) {
+    if walk.is_over() {
         *walk = Walk::default();
     }
     let mut transaction = pool.begin_with(PICK).await?;
@@ -168,6 +177,7 @@ pub async fn queue(
         None => *walk = Walk::default(),
         Some(last) => {
             walk.begun.get_or_insert_with(Instant::now);
+            walk.at_end = i64::try_from(rows.len()).is_ok_and(|found| found < room);
             walk.timer = last.timer.clone().or(walk.timer.take());
             if last.first_id.is_some() {
                 (walk.first, walk.first_id) = (last.first.clone(), last.first_id);
@@ -257,4 +267,22 @@ async fn queued(connection: &mut sqlx::PgConnection, destination: &str) -> Resul
 pub async fn depth(pool: &PgPool, destination: &str) -> Result<i64, StoreError> {
     let mut connection = pool.acquire().await?;
     queued(&mut connection, destination).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_walk_at_its_end_begins_anew_sooner_than_one_with_more_before_it() {
+        let walk = |age: Duration, at_end: bool| Walk {
+            begun: Instant::now().checked_sub(age),
+            at_end,
+            ..Walk::default()
+        };
+        assert!(Walk::default().is_over());
+        assert!(walk(END, true).is_over());
+        assert!(!walk(END, false).is_over());
+        assert!(walk(WALK, false).is_over());
+    }
 }

@@ -135,7 +135,7 @@ async fn an_owner_ends_a_receipt_once(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = "../migrations")]
-async fn who_claims_goes_on_where_it_was_and_misses_nothing_before(pool: PgPool) {
+async fn who_claims_on_and_on_claims_each_once_and_what_came_before_it_too(pool: PgPool) {
     let mut ids = Vec::new();
     for _ in 0..5 {
         ids.push(accept(&pool, Start::Waiting).await);
