@@ -15,8 +15,11 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::error::{Fate, StoreError};
 use super::line::Line;
 
-/// How long a batch gathers after its first row: costs nothing at rest and keeps batches large under load.
+/// How long a batch gathers after its first row, for each row of the batch before: what came last says how many will come, so
+/// that it costs nothing at rest, and under load a statement has many rows.
 const GATHER: Duration = Duration::from_millis(2);
+/// and at most. Larger batches would cost little less, and everybody that time.
+const LONGEST: Duration = Duration::from_millis(10);
 /// How long a commit may stay unanswered, longer than the server's own limit of a statement: then its connection is dead.
 const PATIENCE: Duration = Duration::from_secs(35);
 /// The most rows of one batch.
@@ -99,6 +102,7 @@ async fn commit<B: Batch>(line: &mut Line, items: &[B::Item], again: bool) -> Re
 async fn write<B: Batch>(pool: PgPool, mut inbox: mpsc::Receiver<Entry<B>>) {
     let mut line = Line::to(pool);
     let mut held: Vec<Entry<B>> = Vec::new();
+    let mut rows = 1;
     loop {
         let mut entries = std::mem::take(&mut held);
         if entries.is_empty() {
@@ -107,7 +111,7 @@ async fn write<B: Batch>(pool: PgPool, mut inbox: mpsc::Receiver<Entry<B>>) {
                 None => return,
             }
         }
-        let until = Instant::now() + GATHER;
+        let until = Instant::now() + gather(rows);
         while entries.len() < ROWS {
             match timeout_at(until, inbox.recv()).await {
                 Ok(Some(entry)) => entries.push(entry),
@@ -122,13 +126,18 @@ async fn write<B: Batch>(pool: PgPool, mut inbox: mpsc::Receiver<Entry<B>>) {
                 _ => distinct.push(entry),
             }
         }
-        metrics::histogram!("chekhov_commit_rows", "statement" => B::NAME)
-            .record(u32::try_from(distinct.len()).unwrap_or(u32::MAX));
+        rows = u32::try_from(distinct.len()).unwrap_or(u32::MAX);
+        metrics::histogram!("chekhov_commit_rows", "statement" => B::NAME).record(rows);
         let (items, replies) = distinct.into_iter().unzip();
         let begun = Instant::now();
         settle::<B>(&mut line, items, replies).await;
         metrics::histogram!("chekhov_commit_seconds", "statement" => B::NAME).record(begun.elapsed());
     }
+}
+
+/// How long the batch after one of so many rows gathers.
+fn gather(rows: u32) -> Duration {
+    GATHER.saturating_mul(rows).min(LONGEST)
 }
 
 async fn settle<B: Batch>(
@@ -174,5 +183,17 @@ async fn settle<B: Batch>(
                 },
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_comes_alone_is_kept_no_longer_than_a_moment() {
+        assert_eq!(gather(1), GATHER);
+        assert_eq!(gather(3), GATHER * 3);
+        assert_eq!([gather(5), gather(256), gather(u32::MAX)], [LONGEST; 3]);
     }
 }
