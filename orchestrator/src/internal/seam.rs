@@ -32,7 +32,8 @@ impl Runner {
         self.first_call(work, step).await
     }
 
-    /// The step to the first call: a refund waits for its original; anything else is queued at once, if nobody waits there.
+    /// The step to the first call: a refund waits for its original; anything else is queued at once, if there is room beside who
+    /// waits there.
     pub(super) async fn first_call(&self, work: &Work, step: Step) -> Step {
         let step = self.limit_keys.on(step, &work.content);
         if step.to == To::Park {

@@ -59,7 +59,7 @@ pub enum To {
     WaitFirstCall,
     /// A refund, waiting for this receipt, its original, to end.
     WaitOriginal(Uuid),
-    /// Queued at once, if fewer than so many are and nothing waits before it; else waiting for its first call.
+    /// Queued at once, if fewer than so many are queued or due there; else waiting for its first call.
     Queue(i64),
     /// A person's turn.
     Park,

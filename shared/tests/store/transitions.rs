@@ -79,48 +79,35 @@ async fn an_owner_lets_go_once(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = "../migrations")]
-async fn an_owner_queues_its_receipt_while_there_is_room_and_nobody_waits(pool: PgPool) {
+async fn an_owner_queues_its_receipt_while_there_is_room_for_it_and_for_all_that_is_due(pool: PgPool) {
     let hand_off = async |to: To| {
         let id = accept(&pool, Start::Owned(ME)).await;
         let stepped = committed::<StepBatch>(&pool, &[step(held(id, 1), to)], false).await;
         (stepped[0], state(&pool, id).await)
     };
-    assert_eq!(
-        hand_off(To::Queue(2)).await,
+    let relay = async |most: i64| {
+        let queued = relay::queue(&pool, FISCAL, bounds(most, most), &mut relay::Walk::default()).await;
+        queued.unwrap().len()
+    };
+    let (queued, waiting) = (
+        (Stepped::Queued, "queued".to_owned()),
         (Stepped::Moved, "waiting".to_owned()),
-        "no horizon yet"
     );
-    assert_eq!(
-        relay::queue(&pool, FISCAL, bounds(1, 1), &mut relay::Walk::default())
-            .await
-            .unwrap()
-            .len(),
-        1
-    );
-    assert_eq!(
-        hand_off(To::Queue(1)).await,
-        (Stepped::Moved, "waiting".to_owned()),
-        "no room"
-    );
-    assert_eq!(
-        hand_off(To::Queue(9)).await,
-        (Stepped::Moved, "waiting".to_owned()),
-        "another waits before it"
-    );
-    assert_eq!(
-        relay::queue(&pool, FISCAL, bounds(9, 9), &mut relay::Walk::default())
-            .await
-            .unwrap()
-            .len(),
-        2
-    );
-    assert_eq!(hand_off(To::Queue(4)).await, (Stepped::Queued, "queued".to_owned()));
-    assert_eq!(relay::depth(&pool, FISCAL).await.unwrap(), 4);
+    assert_eq!(hand_off(To::Queue(2)).await, waiting, "no horizon yet");
+    assert_eq!(relay(1).await, 1);
+    assert_eq!(hand_off(To::Queue(1)).await, waiting, "no room: one is queued");
+    assert_eq!(hand_off(To::Queue(2)).await, waiting, "it is for who waits");
+    assert_eq!(hand_off(To::Queue(4)).await, queued, "room for all three");
+    assert_eq!(hand_off(To::WaitCall(Duration::ZERO)).await, waiting);
+    assert_eq!(hand_off(To::WaitCall(Duration::from_secs(9))).await, waiting);
+    assert_eq!(hand_off(To::Queue(5)).await, waiting, "the room is for what is due");
+    assert_eq!(hand_off(To::Queue(7)).await, queued, "room for all four that are due");
+    assert_eq!((relay(9).await, relay::depth(&pool, FISCAL).await.unwrap()), (4, 7));
 
     let id = accept(&pool, Start::Owned(ME)).await;
     assert!(moves(&pool, step(held(id, 1), To::Queue(10))).await);
     let hold = claims(&pool, id, 2, None).await.unwrap();
-    assert_eq!((hold.epoch, relay::depth(&pool, FISCAL).await.unwrap()), (3, 4));
+    assert_eq!((hold.epoch, relay::depth(&pool, FISCAL).await.unwrap()), (3, 7));
 }
 
 #[sqlx::test(migrations = "../migrations")]

@@ -121,21 +121,27 @@ async fn ways(connection: &mut PgConnection, items: &[Step]) -> Result<Vec<&'sta
     Ok(items.iter().map(&mut way).collect())
 }
 
-/// How many may be queued for `destination` past everybody who waits: none while somebody waits for it, or while another
-/// holds the horizon's row. Locked until the transaction ends, so that the bound holds for all together.
+/// As many of those who wait are counted; behind more than that nobody is queued at once.
+const COUNTED: i64 = 500;
+
+/// How many may be queued for `destination` beside everybody who waits: what is due there takes its room first, so nobody is
+/// kept waiting by them. None while another holds the horizon's row. Locked until the transaction ends, so that the bound holds
+/// for all together.
 async fn room(connection: &mut PgConnection, destination: &str, max_queued: i64) -> Result<i64, sqlx::Error> {
     let room = sqlx::query_scalar!(
         r#"
         with horizon as materialized (
             select put from horizons where destination = $1 for update skip locked
+        ), due as materialized (
+            select (select count(*) from (select from work where destination = $1 and first_call_key is not null limit $3) t) as firsts,
+                   (select count(*) from (select from work where destination = $1 and call_due_at <= now() limit $3) t) as timers
         )
-        select ($2::bigint - put + (select coalesce(sum(taken), 0) from horizon_taken where destination = $1))::bigint as "room!"
-        from horizon
-        where not exists (select from work where destination = $1 and first_call_key is not null)
-          and not exists (select from work where destination = $1 and call_due_at <= now())
+        select ($2::bigint - put + (select coalesce(sum(taken), 0) from horizon_taken where destination = $1) - firsts - timers)::bigint as "room!"
+        from horizon cross join due where firsts < $3 and timers < $3
         "#,
         destination,
         max_queued,
+        COUNTED,
     )
     .fetch_optional(connection)
     .await?;
