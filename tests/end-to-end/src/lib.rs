@@ -28,6 +28,7 @@ mod receipts;
 mod servers;
 mod stack;
 mod tree;
+mod under_way;
 mod usage;
 
 pub use api::{Answer, Api, Call, Receipt};
@@ -53,4 +54,5 @@ pub use receipts::{fixture, fresh, read, receipts_with_sellers};
 pub use servers::{Database, Servers, Urls, rabbitmq_metrics};
 pub use stack::Stack;
 pub use tree::tree;
+pub use under_way::UnderWay;
 pub use usage::{Cpu, Processes, Used, server};

@@ -1,110 +1,116 @@
-//! The closed loop through Chekhov: each of so many clients posts a receipt, waits until it is final, and posts the next.
+//! The closed loop through Chekhov: a receipt is posted for each that is done.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, ensure};
-use end_to_end::{Poster, Receipts, Stack};
+use end_to_end::{Poster, Receipts, Stack, UnderWay};
 use serde_json::Value;
 use sqlx::{Connection, PgConnection};
-use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
 use uuid::Uuid;
 
-/// How often it is looked whose receipts are final: a client learns it half a look late on average.
-const LOOK: Duration = Duration::from_millis(20);
-/// So many are looked at, the oldest: those that were posted last have their way before them.
-const OLDEST: usize = 192;
-
 /// What a run took.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Took {
-    /// From the first post to the last receipt's end.
+    /// From the first post until no receipt is open any longer.
     pub whole: Duration,
-    /// From each post to its 202.
-    pub acknowledgement: Vec<Duration>,
-    /// From each post to its receipt's end, seen a look late, or later if it overtook many.
-    pub way: Vec<Duration>,
-    /// From each receipt's acceptance to the end of its last internal stage, by the database's clock.
-    pub early: Vec<Duration>,
+    accepted: Vec<Accepted>,
 }
 
-/// The receipts under way, and who waits for them.
-type Waiting = Arc<Mutex<BTreeMap<Uuid, oneshot::Sender<()>>>>;
+/// What each of its receipts took.
+#[derive(Debug)]
+pub struct Times {
+    /// From its post to its 202.
+    pub acknowledgement: Vec<Duration>,
+    /// From its acceptance to the end of its last internal stage, by the database's clock.
+    pub early: Vec<Duration>,
+    /// From its post to the transaction that ended it, by the database's clock.
+    pub way: Vec<Duration>,
+}
+
+#[derive(Debug)]
+struct Accepted {
+    id: Uuid,
+    begun: SystemTime,
+    acknowledgement: Duration,
+}
 
 /// Takes `count` receipts from post to end, `concurrency` at once.
 pub async fn run(stack: &Stack, receipts: &Arc<Receipts>, count: usize, concurrency: usize) -> anyhow::Result<Took> {
     let poster = Poster::new(stack.orchestrators[0].api.base())?;
-    let waiting = Waiting::default();
-    let observing = tokio::spawn(observe(stack.database.url(), Arc::clone(&waiting)));
+    let mut connection = PgConnection::connect(&stack.database.url()).await?;
+    let under_way = UnderWay::begin(&stack.ledger, concurrency).await?;
     let begun = Instant::now();
-    let mut clients = tokio::task::JoinSet::new();
-    for first in 0..concurrency {
-        let (poster, receipts, waiting) = (poster.clone(), Arc::clone(receipts), Arc::clone(&waiting));
-        clients.spawn(async move {
-            let mut took = Vec::new();
-            for n in (first..count).step_by(concurrency) {
-                took.push(receipt(&poster, receipts.body(n), &waiting).await?);
+    let mut posts = JoinSet::new();
+    let mut accepted = Vec::with_capacity(count);
+    for n in 0..count {
+        loop {
+            tokio::select! {
+                entered = under_way.enter() => break entered?,
+                Some(post) = posts.join_next() => accepted.push(post??),
             }
-            anyhow::Ok(took)
-        });
-    }
-    let mut took = Took::default();
-    let mut ids = Vec::with_capacity(count);
-    while let Some(client) = clients.join_next().await {
-        for (id, acknowledgement, way) in client?? {
-            ids.push(id);
-            took.acknowledgement.push(acknowledgement);
-            took.way.push(way);
         }
+        posts.spawn(post(poster.clone(), receipts.body(n)));
     }
-    took.whole = begun.elapsed();
-    observing.abort();
-    took.early = early(&stack.database.url(), &ids).await?;
-    Ok(took)
+    while let Some(post) = posts.join_next().await {
+        accepted.push(post??);
+    }
+    under_way.until(count as u64).await?;
+    while sqlx::query_scalar("select exists (select from work)")
+        .fetch_one(&mut connection)
+        .await?
+    {
+        sleep(UnderWay::LOOK).await;
+    }
+    Ok(Took {
+        whole: begun.elapsed(),
+        accepted,
+    })
 }
 
-async fn receipt(poster: &Poster, body: String, waiting: &Waiting) -> anyhow::Result<(Uuid, Duration, Duration)> {
-    let begun = Instant::now();
+impl Took {
+    /// Asks the database when each came to what: apart from the run, which does not pay for it.
+    pub async fn times(&self, stack: &Stack) -> anyhow::Result<Times> {
+        let ids: Vec<Uuid> = self.accepted.iter().map(|accepted| accepted.id).collect();
+        let acknowledgement = self.accepted.iter().map(|accepted| accepted.acknowledgement);
+        Ok(Times {
+            acknowledgement: acknowledgement.collect(),
+            early: early(&stack.database.url(), &ids).await?,
+            way: ways(&stack.database.url(), &self.accepted).await?,
+        })
+    }
+}
+
+async fn post(poster: Poster, body: String) -> anyhow::Result<Accepted> {
+    let (begun, clock) = (SystemTime::now(), Instant::now());
     let reply = poster.post(body).await?;
     let answer: Value = serde_json::from_slice(&reply.body)?;
     ensure!(reply.status == 202, "a post was answered {}: {answer}", reply.status);
-    let acknowledged = begun.elapsed();
-    let id: Uuid = answer["id"].as_str().context("no id")?.parse()?;
-    let (ended, end) = oneshot::channel();
-    waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(id, ended);
-    end.await.context("the observer ended")?;
-    Ok((id, acknowledged, begun.elapsed()))
+    Ok(Accepted {
+        id: answer["id"].as_str().context("no id")?.parse()?,
+        begun,
+        acknowledgement: clock.elapsed(),
+    })
 }
 
-/// Asks the database which of the receipts under way are final: an index look-up each.
-async fn observe(url: String, waiting: Waiting) -> anyhow::Result<()> {
-    let mut connection = PgConnection::connect(&url).await?;
-    // Indexes alone, whatever the tables looked like when it began.
-    sqlx::query("set enable_seqscan = off").execute(&mut connection).await?;
-    let mut look = tokio::time::interval(LOOK);
-    loop {
-        look.tick().await;
-        let ids: Vec<Uuid> = waiting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .keys()
-            .take(OLDEST)
-            .copied()
-            .collect();
-        let finished: Vec<Uuid> =
-            sqlx::query_scalar("select f.id from unnest($1::uuid[]) as given (id) cross join lateral (select id from finished where finished.id = given.id limit 1) f")
-                .bind(ids)
-                .fetch_all(&mut connection)
-                .await?;
-        let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        for id in finished {
-            if let Some(waits) = waiting.remove(&id) {
-                // A client that is gone has failed, and says so itself.
-                let _ = waits.send(());
-            }
-        }
-    }
+async fn ways(url: &str, accepted: &[Accepted]) -> anyhow::Result<Vec<Duration>> {
+    let mut connection = PgConnection::connect(url).await?;
+    let ids: Vec<Uuid> = accepted.iter().map(|accepted| accepted.id).collect();
+    let ends: Vec<(Uuid, f64)> =
+        sqlx::query_as("select id, extract(epoch from finished_at)::float8 from finished where id = any($1)")
+            .bind(ids)
+            .fetch_all(&mut connection)
+            .await?;
+    let ends: HashMap<Uuid, f64> = ends.into_iter().collect();
+    let way = |accepted: &Accepted| {
+        let end = ends.get(&accepted.id).context("a receipt that did not end")?;
+        let begun = accepted.begun.duration_since(UNIX_EPOCH)?.as_secs_f64();
+        Ok(Duration::from_secs_f64((end - begun).max(0.0)))
+    };
+    accepted.iter().map(way).collect()
 }
 
 /// From each receipt's acceptance to the end of its last internal stage, by the database's clock.

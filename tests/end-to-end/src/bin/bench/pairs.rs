@@ -12,7 +12,7 @@ use end_to_end::{Cpu, Processes, Receipts, Stack};
 
 use crate::Throughput;
 use crate::bare::Bare;
-use crate::loaded::{self, Took};
+use crate::loaded::{self, Times};
 
 /// Receipts that go first and are not measured: connections are opened, statements prepared.
 const WARMING: usize = 2_000;
@@ -41,7 +41,7 @@ pub async fn run(stack: &Stack, template: &str, arguments: &Throughput) -> anyho
                 registered(stack, arguments.receipts).await?;
                 seconds[1] = took.whole;
                 figures.costs(arguments.receipts, &before, &after);
-                figures.times(took);
+                figures.times(took.times(stack).await?);
             }
         }
         figures.rates(arguments.receipts, seconds);
@@ -128,7 +128,7 @@ impl Figures {
         );
     }
 
-    pub fn times(&mut self, took: Took) {
+    pub fn times(&mut self, took: Times) {
         for (name, mut times) in [
             ("acknowledgement", took.acknowledgement),
             ("early stages", took.early),

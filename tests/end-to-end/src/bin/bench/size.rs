@@ -68,7 +68,7 @@ async fn measure(stack: &Stack, template: &str, arguments: &Size, figures: &mut 
     let took = loaded::run(stack, &receipts, arguments.receipts, arguments.concurrency).await?;
     let after = (processes.cpu()?, Stored::of(stack)?);
     figures.costs(arguments.receipts, &before, &after);
-    figures.times(took);
+    figures.times(took.times(stack).await?);
     Ok(())
 }
 

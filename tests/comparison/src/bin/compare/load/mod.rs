@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{bail, ensure};
-use end_to_end::{Ledger, Poster, Receipts};
+use end_to_end::{Ledger, Poster, Receipts, UnderWay};
 use tokio::time::{Instant, sleep};
 
 use crate::events::{Post, Span};
@@ -16,8 +16,6 @@ use crate::events::{Post, Span};
 pub use closed::closed;
 pub use open::open;
 
-/// How often the simulator is asked how many receipts are done.
-pub const LOOK: Duration = Duration::from_millis(20);
 /// How long a post is repeated that nobody accepts.
 const GIVEN_UP: Duration = Duration::from_mins(5);
 /// Before a post is repeated whose answer says nothing about when.
@@ -109,7 +107,7 @@ pub async fn drained(ledger: &Ledger, count: u64, limit: Duration) -> anyhow::Re
         if Instant::now() > deadline {
             return Ok(false);
         }
-        sleep(LOOK).await;
+        sleep(UnderWay::LOOK).await;
     }
     Ok(true)
 }

@@ -1,11 +1,12 @@
 //! What the figures do not show: what was not like for like, and where another choice is the better one.
 
+use end_to_end::UnderWay;
+
 use super::PhaseFigures;
 use super::verdict::number;
 use crate::arms::Arm;
 use crate::events::{Comparison, Scenario};
 use crate::figures::Summary;
-use crate::load::LOOK;
 
 /// What a comparison that was ended has so far.
 pub(super) fn unfinished(comparison: &Comparison, phases: &[PhaseFigures]) -> Option<String> {
@@ -56,7 +57,7 @@ pub(super) fn lines(comparison: &Comparison, phases: &[PhaseFigures]) -> Vec<Str
             "Early stages end with the answer to the last internal call, the whole way with the report that says so, by the \
          simulator's clock; both begin when the post was due, by the driver's. The closed loop is closed by the simulator's count of \
          what is done, asked every {} ms.",
-            LOOK.as_millis()
+            UnderWay::LOOK.as_millis()
         ),
         "Bytes written to disks are those of processes that still live: PostgreSQL's short-lived ones take their counts with them. \
          What counts is what PostgreSQL says that it wrote ahead."
