@@ -11,10 +11,7 @@ const OUTAGES: [(Scenario, &str); 2] = [(Scenario::Refusing, "refused"), (Scenar
 /// The choice, and a line for each thing that speaks for or against it.
 pub(super) fn lines(comparison: &Comparison, summary: &Summary, costs: &BTreeMap<Arm, Cost>) -> Vec<String> {
     let durable: Vec<Arm> = summary.arms().filter(|arm| arm.is_durable()).collect();
-    let mut lines = vec![match chosen(summary, costs, &durable) {
-        Some(chosen) => choice(summary, chosen),
-        None => "No arm registered every receipt exactly once here: these figures recommend none.".to_owned(),
-    }];
+    let mut lines = vec![choice(summary, costs, &durable)];
     let all: Vec<Arm> = summary.arms().collect();
     let each = |arms: &[Arm], shown: &dyn Fn(Arm) -> Option<String>| {
         let shown = arms.iter().filter_map(|arm| Some(format!("{arm} {}", shown(*arm)?)));
@@ -112,8 +109,13 @@ fn chosen(summary: &Summary, costs: &BTreeMap<Arm, Cost>, durable: &[Arm]) -> Op
     cheapest.or_else(least).copied()
 }
 
-fn choice(summary: &Summary, chosen: Arm) -> String {
-    let felt = felt(summary, chosen).unwrap_or(f64::INFINITY);
+fn choice(summary: &Summary, costs: &BTreeMap<Arm, Cost>, durable: &[Arm]) -> String {
+    let Some(chosen) = chosen(summary, costs, durable) else {
+        return "No arm registered every receipt exactly once here: these figures recommend none.".to_owned();
+    };
+    let Some(felt) = felt(summary, chosen) else {
+        return "No arm went through an outage here: these figures recommend none.".to_owned();
+    };
     if feels(summary, chosen) == Some(false) {
         format!(
             "Use {chosen}: it lost nothing and registered nothing twice, its early stages took no longer in an outage than they did \
@@ -188,8 +190,29 @@ fn grouped(value: f64) -> String {
 mod tests {
     use serde_json::json;
 
-    use super::{Arm, Scenario, Summary, feels, number};
+    use super::{Arm, BTreeMap, Scenario, Summary, choice, feels, number};
     use crate::figures::{Figures, summarize};
+
+    #[test]
+    fn without_an_outage_no_arm_is_chosen() {
+        let steady: Figures = serde_json::from_value(json!({"registered_twice": 0.0, "lost": 0.0})).unwrap();
+        let outage: Figures = serde_json::from_value(json!({
+            "registered_twice": 0.0, "lost": 0.0, "early_stages.before.p99_ms": 20.0, "early_stages.during.p99_ms": 50.0,
+        }))
+        .unwrap();
+        let said = |phases: &[(Scenario, &Figures)]| {
+            let phases = phases
+                .iter()
+                .map(|(scenario, figures)| (Arm::Split, *scenario, *figures));
+            choice(&summarize(phases), &BTreeMap::new(), &[Arm::Split])
+        };
+        let recommends = |text: String| text.starts_with("Use split");
+        assert!(!recommends(said(&[(Scenario::Closed, &steady)])));
+        assert!(recommends(said(&[
+            (Scenario::Closed, &steady),
+            (Scenario::Hanging, &outage)
+        ])));
+    }
 
     #[test]
     fn an_outage_is_felt_beyond_what_early_stages_take_without_one() {
