@@ -81,7 +81,7 @@ pub struct Run {
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     pub runs: u32,
     /// How long a phase is measured
-    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
     /// How long an outage is, in seconds
     #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..))]
