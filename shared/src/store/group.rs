@@ -18,7 +18,7 @@ use super::line::Line;
 /// How long a batch gathers after its first row, for each row of the batch before: what came last says how many will come, so
 /// that it costs nothing at rest, and under load a statement has many rows.
 const GATHER: Duration = Duration::from_millis(2);
-/// and at most. Larger batches would cost little less, and everybody that time.
+/// The longest that a batch gathers: one that went on would cost hardly less a row, and its rows would all wait for it.
 const LONGEST: Duration = Duration::from_millis(10);
 /// How long a commit may stay unanswered, longer than the server's own limit of a statement: then its connection is dead.
 const PATIENCE: Duration = Duration::from_secs(35);
