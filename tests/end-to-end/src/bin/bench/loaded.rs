@@ -9,8 +9,11 @@ use end_to_end::{Poster, Receipts, Stack, UnderWay};
 use serde_json::Value;
 use sqlx::{Connection, PgConnection};
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use uuid::Uuid;
+
+/// How long a run waits for a receipt: one that is rejected or parked is never done.
+const STUCK: Duration = Duration::from_mins(1);
 
 /// What a run took.
 #[derive(Debug)]
@@ -47,18 +50,25 @@ pub async fn run(stack: &Stack, receipts: &Arc<Receipts>, count: usize, concurre
     let mut posts = JoinSet::new();
     let mut accepted = Vec::with_capacity(count);
     for n in 0..count {
-        loop {
-            tokio::select! {
-                entered = under_way.enter() => break entered?,
-                Some(post) = posts.join_next() => accepted.push(post??),
+        let entering = async {
+            loop {
+                tokio::select! {
+                    entered = under_way.enter() => break entered,
+                    Some(post) = posts.join_next() => accepted.push(post??),
+                }
             }
-        }
+        };
+        timeout(STUCK, entering)
+            .await
+            .context("no receipt is done any more")??;
         posts.spawn(post(poster.clone(), receipts.body(n)));
     }
     while let Some(post) = posts.join_next().await {
         accepted.push(post??);
     }
-    under_way.until(count as u64).await?;
+    let rest = under_way.until(count as u64);
+    timeout(STUCK, rest).await.context("some receipts are never done")??;
+    // What is done has had its last answer, and is about to be final.
     while sqlx::query_scalar("select exists (select from work)")
         .fetch_one(&mut connection)
         .await?
