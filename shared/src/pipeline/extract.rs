@@ -3,7 +3,8 @@
 use jaq_json::Val;
 
 use super::filter::Filter;
-use super::json::{is_json, read};
+use super::json::is_json;
+use super::reader::read;
 use super::subject::text;
 use super::template::scalar;
 

@@ -127,7 +127,7 @@ fn place(text: &str, rest: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pipeline::json::read;
+    use crate::pipeline::reader::read;
 
     #[test]
     fn what_may_never_end_or_reaches_outside_is_refused() {

@@ -94,14 +94,10 @@ fn is_shallow(text: &[u8]) -> bool {
     true
 }
 
-/// Reads JSON.
-pub(super) fn read(json: &str) -> Result<Val, String> {
-    jaq_json::read::parse_single(json.as_bytes()).map_err(|_| "not JSON".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pipeline::reader::read;
 
     #[test]
     fn what_is_nested_too_deep_is_no_json() {

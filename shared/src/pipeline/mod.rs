@@ -16,6 +16,7 @@ pub mod mistakes;
 mod native;
 pub mod outcome;
 mod plain;
+mod reader;
 mod reads;
 pub mod request;
 pub mod source;

@@ -179,7 +179,7 @@ fn run<const NUMBER: usize>((mut context, input): Cv<'_, Metered>) -> ValXs<'_, 
 #[cfg(test)]
 mod tests {
     use crate::pipeline::filter::Filter;
-    use crate::pipeline::json::read;
+    use crate::pipeline::reader::read;
 
     fn json(text: &str) -> Result<String, String> {
         Filter::compile(text)?.json(read(r#"{"a": 1, "b": [2, 3], "k": "n"}"#)?)

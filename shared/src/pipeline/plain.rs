@@ -243,7 +243,8 @@ mod tests {
 
     use super::*;
     use crate::pipeline::filter::Filter;
-    use crate::pipeline::json::{read, write};
+    use crate::pipeline::json::write;
+    use crate::pipeline::reader::read;
 
     /// What jaq alone makes of it.
     fn by_jaq(filter: &str, input: &str) -> Option<String> {

@@ -8,8 +8,9 @@ use percent_encoding::utf8_percent_encode;
 use sha2::{Digest, Sha256};
 
 use super::filter::Filter;
-use super::json::{is_json, read};
+use super::json::is_json;
 use super::outcome::{default_verdict, retry_after};
+use super::reader::read;
 use super::subject::Variables;
 use super::template::{SEGMENT, Template, scalar};
 use super::told::told;
@@ -140,8 +141,8 @@ impl Request {
     /// When a place has no value or a filter fails.
     pub fn render(&self, subject: &Subject, call_id: &str, item: Option<&str>) -> Result<Rendered, RenderError> {
         let view = self.view(subject, call_id, item);
-        let member = |name: &str| view.member(name);
-        let mut path_and_query = self.path.render(member, true)?;
+        let at = |path: &[String]| view.at(path);
+        let mut path_and_query = self.path.render(at, true)?;
         let mut separator = if path_and_query.contains('?') { '&' } else { '?' };
         for (name, filter) in &self.query {
             let place = || format!("query.{name}");
@@ -155,7 +156,7 @@ impl Request {
         }
         let mut headers = Vec::with_capacity(self.headers.len());
         for (name, template) in &self.headers {
-            let value = template.render(member, false)?;
+            let value = template.render(at, false)?;
             if HeaderValue::from_str(&value).is_err() {
                 return Err(RenderError(format!("headers.{name}: cannot be sent as a header")));
             }

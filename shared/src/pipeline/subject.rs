@@ -6,7 +6,7 @@ use jaq_json::Val;
 
 use super::RenderError;
 use super::filter::Filter;
-use super::json::read;
+use super::reader::read;
 
 /// `[vars]`: named filters over the receipt.
 pub(super) type Variables = Arc<Vec<(String, Filter)>>;
@@ -102,11 +102,27 @@ impl Subject {
         for (stage, result) in &self.results {
             results.push((text(stage), result.value("a result")?));
         }
-        if !self.current.is_empty() {
-            let current = object(self.current.iter().map(|(name, value)| (name, value.as_str())));
-            results.push((text(stage), Json::new(current).value("a result")?));
+        if let Some(result) = self.under_way() {
+            results.push((text(stage), result.value("a result")?));
         }
         Ok(Val::obj(results.into_iter().collect()))
+    }
+
+    /// One of them.
+    pub(super) fn result(&self, name: &str, stage: &str) -> Result<Option<Val>, RenderError> {
+        if name == stage
+            && let Some(result) = self.under_way()
+        {
+            return result.value("a result").map(Some);
+        }
+        let result = self.results.iter().find(|(known, _)| known == name);
+        result.map(|(_, result)| result.value("a result")).transpose()
+    }
+
+    /// What the requests of the stage that is under way have come to.
+    fn under_way(&self) -> Option<Json> {
+        let current = self.current.iter().map(|(name, value)| (name, value.as_str()));
+        (!self.current.is_empty()).then(|| Json::new(object(current)))
     }
 
     /// What `[vars]` come to.

@@ -4,7 +4,6 @@ use jaq_json::Val;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::RenderError;
-use super::subject::text;
 
 /// What stands unencoded in a segment: RFC 3986's unreserved characters.
 pub(super) const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -43,10 +42,10 @@ impl Template {
         })
     }
 
-    /// The text with every place filled; `member` answers what a place's first name stands for.
+    /// The text with every place filled; `at` answers what a place's path leads to.
     pub(super) fn render(
         &self,
-        member: impl Fn(&str) -> Result<Option<Val>, RenderError>,
+        at: impl Fn(&[String]) -> Result<Option<Val>, RenderError>,
         encoded: bool,
     ) -> Result<String, RenderError> {
         let mut rendered = String::new();
@@ -54,11 +53,8 @@ impl Template {
             match part {
                 Part::Text(text) => rendered.push_str(text),
                 Part::Path(path) => {
-                    let (first, rest) = path
-                        .split_first()
-                        .ok_or_else(|| RenderError("an empty place".to_owned()))?;
-                    let value = member(first)?
-                        .and_then(|member| look_up(&member, rest))
+                    let value = at(path)?
+                        .and_then(|value| scalar(&value))
                         .ok_or_else(|| RenderError(format!(".{} has no plain value", path.join("."))))?;
                     if encoded && (value == "." || value == "..") {
                         return Err(RenderError(format!(".{} is no path segment", path.join("."))));
@@ -99,15 +95,6 @@ fn plain(path: &str) -> Result<Vec<String>, String> {
     Ok(names)
 }
 
-fn look_up(member: &Val, path: &[String]) -> Option<String> {
-    let mut value = member;
-    for name in path {
-        let Val::Obj(object) = value else { return None };
-        value = object.get(&text(name))?;
-    }
-    scalar(value)
-}
-
 /// A string, number or boolean as text.
 pub(super) fn scalar(value: &Val) -> Option<String> {
     match value {
@@ -120,13 +107,20 @@ pub(super) fn scalar(value: &Val) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pipeline::json::read;
+    use crate::pipeline::reader::read;
+    use crate::pipeline::view::named;
 
     #[test]
     fn values_are_encoded_and_null_is_an_error() {
         let receipt = read(r#"{"id": "a/b ё", "n": 7, "no": null, "up": ".."}"#).unwrap();
-        let member = |name: &str| Ok((name == "receipt").then(|| receipt.clone()));
-        let render = |text: &str| Template::compile(text).unwrap().render(member, true);
+        let at = |path: &[String]| {
+            let is_known = path[0] == "receipt";
+            Ok(path[1..]
+                .iter()
+                .try_fold(receipt.clone(), |value, name| named(&value, name))
+                .filter(|_| is_known))
+        };
+        let render = |text: &str| Template::compile(text).unwrap().render(at, true);
         assert_eq!(render("/x/{.receipt.id}/{.receipt.n}").unwrap(), "/x/a%2Fb%20%D1%91/7");
         for wrong in [
             "{.receipt.no}",

@@ -2,11 +2,12 @@
 
 use std::cell::OnceCell;
 
+use bytes::Bytes;
 use http::HeaderMap;
 use jaq_json::Val;
 
 use super::filter::Filter;
-use super::json::read;
+use super::reader::read;
 use super::subject::{Variables, text};
 use super::{RenderError, Subject};
 
@@ -76,6 +77,17 @@ impl View<'_> {
         })
     }
 
+    /// What a path of names leads to.
+    pub(super) fn at(&self, path: &[String]) -> Result<Option<Val>, RenderError> {
+        let (found, rest) = match path {
+            // The others need not be read for it.
+            [results, stage, rest @ ..] if results == "results" => (self.subject.result(stage, self.stage)?, rest),
+            [member, rest @ ..] => (self.member(member)?, rest),
+            [] => (None, path),
+        };
+        Ok(found.and_then(|value| rest.iter().try_fold(value, |value, name| named(&value, name))))
+    }
+
     /// What `filter` reads of it.
     pub(super) fn input(&self, filter: &Filter) -> Result<Val, RenderError> {
         let mut members = Vec::new();
@@ -105,6 +117,17 @@ impl View<'_> {
     }
 }
 
-fn object<'n>(members: impl IntoIterator<Item = (&'n str, Val)>) -> Val {
-    Val::obj(members.into_iter().map(|(name, value)| (text(name), value)).collect())
+fn object(members: impl IntoIterator<Item = (&'static str, Val)>) -> Val {
+    let name = |name: &'static str| Val::utf8_str(Bytes::from_static(name.as_bytes()));
+    Val::obj(members.into_iter().map(|(known, value)| (name(known), value)).collect())
+}
+
+/// The member of this name. They are few, or it is asked for once: to hash the name would cost more than to compare it.
+pub(super) fn named(value: &Val, name: &str) -> Option<Val> {
+    let Val::Obj(object) = value else { return None };
+    let is_named = |known: &Val| matches!(known, Val::TStr(known) if ***known == *name.as_bytes());
+    object
+        .iter()
+        .find(|(known, _)| is_named(known))
+        .map(|(_, value)| value.clone())
 }
