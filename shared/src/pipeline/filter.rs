@@ -8,6 +8,7 @@ use jaq_json::Val;
 use super::json::write;
 use super::meter::{self, Meter, Metered, Run, WHOLE, metered};
 use super::native::Natives;
+use super::plain::Plain;
 use super::reads::Reads;
 
 /// The most an output may be, in bytes of JSON.
@@ -15,9 +16,15 @@ const OUTPUT: usize = 1024 * 1024;
 
 /// A compiled filter.
 pub(super) struct Filter {
-    compiled: jaq_core::Filter<Metered>,
-    natives: Natives,
+    runs: Runs,
     reads: Reads,
+}
+
+/// By what it runs.
+enum Runs {
+    /// Without jaq.
+    Plain(Plain),
+    Compiled(jaq_core::Filter<Metered>, Natives),
 }
 
 impl Filter {
@@ -33,6 +40,10 @@ impl Filter {
             expected(text, found)
         })?;
         let reads = Reads::of(&term);
+        if let Some(plain) = Plain::alone(&term) {
+            let runs = Runs::Plain(plain);
+            return Ok(Self { runs, reads });
+        }
         let mut natives = Natives::default();
         let term = metered(term, &mut natives)
             .map_err(|word| format!("`{word}` is not allowed: it reaches outside or may never end"))?;
@@ -55,11 +66,8 @@ impl Filter {
                 .collect();
             names.join(", ")
         })?;
-        Ok(Self {
-            compiled,
-            natives,
-            reads,
-        })
+        let runs = Runs::Compiled(compiled, natives);
+        Ok(Self { runs, reads })
     }
 
     /// What it reads of its input.
@@ -70,17 +78,19 @@ impl Filter {
     /// Runs the filter; it must have exactly one output.
     pub(super) fn one(&self, input: Val) -> Result<Val, String> {
         let meter = Meter::start();
-        let run = Run {
-            lut: &self.compiled.lut,
-            meter: &meter,
-            natives: &self.natives,
+        let (first, second) = match &self.runs {
+            Runs::Plain(plain) => (Some(plain.run(&input, &[], &meter)), false),
+            Runs::Compiled(compiled, natives) => {
+                let run = Run {
+                    lut: &compiled.lut,
+                    meter: &meter,
+                    natives,
+                };
+                let context = Ctx::<Metered>::new(run, Vars::new([]));
+                let mut outputs = compiled.id.run((context, input)).map(unwrap_valr);
+                (outputs.next(), outputs.next().is_some())
+            }
         };
-        let mut outputs = self
-            .compiled
-            .id
-            .run((Ctx::<Metered>::new(run, Vars::new([])), input))
-            .map(unwrap_valr);
-        let (first, second) = (outputs.next(), outputs.next().is_some());
         if meter.is_spent() {
             return Err("the filter took too many steps or too long".to_owned());
         }

@@ -50,6 +50,12 @@ pub(super) enum Step {
 pub(super) type Variables<'s> = Vec<&'s str>;
 
 impl Plain {
+    /// The term, if it is such a one and needs no variables: a whole filter.
+    pub(super) fn alone(term: &Term<&str>) -> Option<Self> {
+        let mut variables = Variables::new();
+        Self::of(term, &mut variables).filter(|_| variables.is_empty())
+    }
+
     /// The term, if it is such a one; what it needs is added to `variables`.
     pub(super) fn of<'s>(term: &Term<&'s str>, variables: &mut Variables<'s>) -> Option<Self> {
         let mut of = |term: &Term<&'s str>| Self::of(term, variables);
