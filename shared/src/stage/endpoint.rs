@@ -172,7 +172,12 @@ impl Endpoints {
         trace: &TraceContext,
         timeout: Option<Duration>,
     ) -> Exchange {
-        let mut headers = endpoint.headers.clone();
+        // At once, with those that the client adds: growing, a map is hashed again.
+        let most = endpoint.headers.len() + request.headers.len() + MORE_HEADERS;
+        let mut headers = HeaderMap::with_capacity(most);
+        for (name, value) in &endpoint.headers {
+            headers.insert(name, value.clone());
+        }
         if let Err(error) = self.add(&mut headers, request, call_id, trace) {
             return Exchange::NotSent {
                 error: error.to_string(),
@@ -200,8 +205,6 @@ impl Endpoints {
     ) -> Result<(), Unsendable> {
         let value =
             |name: &HeaderName, value: &str| HeaderValue::from_str(value).map_err(|_| Unsendable(name.to_string()));
-        // At once, with those that the client adds: growing, a map is hashed again.
-        headers.reserve(request.headers.len() + MORE_HEADERS);
         if request.body.is_some() {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
