@@ -48,10 +48,23 @@ pub trait Batch: 'static {
     ) -> impl Future<Output = Result<Vec<Self::Reply>, sqlx::Error>> + Send;
 }
 
-type Entry<B> = (
-    <B as Batch>::Item,
-    oneshot::Sender<Result<<B as Batch>::Reply, StoreError>>,
-);
+/// A row that was not committed.
+#[derive(Debug)]
+pub struct Uncommitted<I> {
+    /// Why not.
+    pub error: StoreError,
+    /// The row, if it was the row that was refused. Boxed: every answer has room for it.
+    pub row: Option<Box<I>>,
+}
+
+impl<I> From<StoreError> for Uncommitted<I> {
+    fn from(error: StoreError) -> Self {
+        Self { error, row: None }
+    }
+}
+
+type Answer<B> = Result<<B as Batch>::Reply, Uncommitted<<B as Batch>::Item>>;
+type Entry<B> = (<B as Batch>::Item, oneshot::Sender<Answer<B>>);
 
 /// A handle to the one writer of a kind of statement.
 pub struct Group<B: Batch> {
@@ -82,6 +95,14 @@ impl<B: Batch> Group<B> {
     /// # Errors
     /// [`StoreError::Refused`] when this row itself was refused.
     pub async fn commit(&self, item: B::Item) -> Result<B::Reply, StoreError> {
+        self.offer(item).await.map_err(|uncommitted| uncommitted.error)
+    }
+
+    /// Likewise, and gives back the row that was refused.
+    ///
+    /// # Errors
+    /// See [`Self::commit`].
+    pub async fn offer(&self, item: B::Item) -> Answer<B> {
         let (reply, answer) = oneshot::channel();
         self.entries.send((item, reply)).await.map_err(|_| StoreError::Closed)?;
         answer.await.map_err(|_| StoreError::Closed)?
@@ -140,11 +161,7 @@ fn gather(rows: u32) -> Duration {
     GATHER.saturating_mul(rows).min(LONGEST)
 }
 
-async fn settle<B: Batch>(
-    line: &mut Line,
-    items: Vec<B::Item>,
-    replies: Vec<oneshot::Sender<Result<B::Reply, StoreError>>>,
-) {
+async fn settle<B: Batch>(line: &mut Line, items: Vec<B::Item>, replies: Vec<oneshot::Sender<Answer<B>>>) {
     let mut parts = vec![(items, replies)];
     while let Some((mut items, mut replies)) = parts.pop() {
         let mut again = false;
@@ -169,7 +186,10 @@ async fn settle<B: Batch>(
                         let error = StoreError::from(error);
                         tracing::error!(statement = B::NAME, %error, "a row was refused");
                         if let Some(reply) = replies.pop() {
-                            let _ = reply.send(Err(error));
+                            let _ = reply.send(Err(Uncommitted {
+                                error,
+                                row: items.pop().map(Box::new),
+                            }));
                         }
                         break;
                     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use sqlx::types::time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::group::Group;
+use super::group::{Group, Uncommitted};
 use super::load::Work;
 use super::{Hold, StoreError, calls};
 
@@ -213,16 +213,15 @@ impl Step {
 /// # Errors
 /// When not even that could be stored.
 pub async fn commit(steps: &Group<StepBatch>, before: &Stood, step: Step) -> Result<Stepped, StoreError> {
-    let (hold, calls) = (step.hold, step.calls.clone());
     let (ended, stage) = (step.to.ended(), step.stage.clone());
-    let committed = match steps.commit(step).await {
-        Err(error @ StoreError::Refused { .. }) => {
-            let parked = steps.commit(refused(hold, before, calls, &error)).await?;
-            return Ok(count(parked, To::Park.ended(), stage));
+    match steps.offer(step).await {
+        Ok(committed) => Ok(count(committed, ended, stage)),
+        Err(Uncommitted { error, row: Some(step) }) => {
+            let parked = steps.commit(refused(step.hold, before, step.calls, &error)).await?;
+            Ok(count(parked, To::Park.ended(), stage))
         }
-        other => other?,
-    };
-    Ok(count(committed, ended, stage))
+        Err(Uncommitted { error, row: None }) => Err(error),
+    }
 }
 
 /// Counts what ended by a step that was taken.
