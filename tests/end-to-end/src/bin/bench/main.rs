@@ -17,9 +17,12 @@ use end_to_end::{Options, Stack};
 /// Measures Chekhov
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Calls in flight at most, to each service and to the fiscal API
+    /// Calls in flight at most to the fiscal API
     #[arg(long, global = true, default_value_t = 2048)]
     calls: usize,
+    /// Calls in flight at most to each service
+    #[arg(long, global = true, default_value_t = 64)]
+    service_calls: usize,
     #[command(subcommand)]
     what: Option<What>,
 }
@@ -77,7 +80,10 @@ async fn main() -> anyhow::Result<()> {
         .with("destination.fiscal.concurrency", &arguments.calls.to_string())
         .with("orchestrator.in_flight", WIDE);
     for service in ["validation", "tax", "documents"] {
-        options = options.with(&format!("service.{service}.concurrency"), &arguments.calls.to_string());
+        options = options.with(
+            &format!("service.{service}.concurrency"),
+            &arguments.service_calls.to_string(),
+        );
     }
     match &arguments.what {
         Some(What::Telemetry(arguments)) => return telemetry::run(&options, &template, arguments).await,
