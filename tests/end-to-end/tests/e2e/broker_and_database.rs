@@ -49,8 +49,7 @@ async fn servers_that_go_and_come_back_cost_time_only() {
     a_broker_is_restarted(&mut stack, &servers).await;
     a_broker_loses_its_data(&mut stack, &servers).await;
     a_database_is_restarted(&mut stack, &servers).await;
-    a_crash_takes_back_what_a_relay_queued(&mut stack).await;
-    invariants.hold().await;
+    a_crash_takes_back_what_a_relay_queued(&mut stack, invariants).await;
 }
 
 async fn a_broker_that_is_full_blocks_hand_offs_alone(stack: &mut Stack, servers: &Servers) {
@@ -149,7 +148,7 @@ async fn a_database_is_restarted(stack: &mut Stack, servers: &Servers) {
 
 /// A relay's commit waits for no disk. Its messages outlive it here: they come while the receipts wait again, and once more when
 /// they were queued anew under the same epoch.
-async fn a_crash_takes_back_what_a_relay_queued(stack: &mut Stack) {
+async fn a_crash_takes_back_what_a_relay_queued(stack: &mut Stack, invariants: Invariants) {
     let stale = async |stack: &Stack| {
         let measured = stack.dispatchers[0].measured("chekhov_stale_messages_total").await;
         measured.unwrap().unwrap_or_default()
@@ -174,6 +173,8 @@ async fn a_crash_takes_back_what_a_relay_queued(stack: &mut Stack) {
         fresh_since: None,
         keys: None,
     };
+    // Who looks at the right moment sees what is taken back: an epoch that falls.
+    invariants.hold().await;
     let put = relay::queue(&pool, "fiscal", bounds, &mut Walk::default())
         .await
         .unwrap();
@@ -181,6 +182,7 @@ async fn a_crash_takes_back_what_a_relay_queued(stack: &mut Stack) {
     // PostgreSQL ends all that is left of itself, and recovers.
     signal("KILL", &writer);
     waiting_for_their_first_call(stack, 20).await;
+    let invariants = Invariants::watch(&stack.database);
 
     let (connection, channel) = broker(stack).await;
     let queue = queue(stack);
@@ -208,6 +210,7 @@ async fn a_crash_takes_back_what_a_relay_queued(stack: &mut Stack) {
     all_registered(stack).await;
     all_acknowledged(&channel, &queue).await;
     connection.close(200, "bye".into()).await.unwrap();
+    invariants.hold().await;
 }
 
 fn signal(signal: &str, pid: &str) {
