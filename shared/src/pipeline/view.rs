@@ -131,3 +131,29 @@ pub(super) fn named(value: &Val, name: &str) -> Option<Val> {
         .find(|(known, _)| is_named(known))
         .map(|(_, value)| value.clone())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_reads_the_result_that_it_names_and_no_other() {
+        let before = [("tax", r#"{"calculate": {"total": 7}}"#), ("document", "no JSON")];
+        let results = before.map(|(stage, result)| (stage.to_owned(), result.to_owned()));
+        let mut subject = Subject::new("{}".into(), results.into());
+        subject.set_request_result("send", r#"{"uuid": "u"}"#);
+        let view = View {
+            subject: &subject,
+            stage: "register",
+            variables: &Variables::default(),
+            call_id: "",
+            item: None,
+            answer: None,
+        };
+        let at = |path: &str| view.at(&path.split('.').map(str::to_owned).collect::<Vec<_>>());
+        assert_eq!(at("results.tax.calculate.total").unwrap(), Some(Val::from(7_usize)));
+        assert_eq!(at("results.register.send.uuid").unwrap(), Some(text("u")));
+        assert_eq!(at("results.confirm.report").unwrap(), None);
+        assert!(at("results.document").is_err() && at("results").is_err());
+    }
+}
