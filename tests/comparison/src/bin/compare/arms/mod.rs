@@ -21,6 +21,10 @@ use crate::events::Scenario;
 
 /// How long one may take to be ready.
 const READY: Duration = Duration::from_mins(2);
+/// The internal services of the pipeline.
+const SERVICES: [&str; 3] = ["validation", "tax", "documents"];
+/// Calls at once that a configuration gives a service by default.
+const SERVICE: usize = 64;
 
 /// One of the systems.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum, Serialize, Deserialize)]
@@ -121,8 +125,9 @@ impl Arm {
 }
 
 impl Setting {
-    /// A stack with the comparison's pipeline. Of the calls in flight Chekhov has half for the three internal services and half for
-    /// the fiscal API; elsewhere slots are for all of them. Receipts in memory are no calls: they have room.
+    /// A stack with the comparison's pipeline. Of the calls in flight Chekhov has as many for each of the internal services as its
+    /// configuration gives them by default, and the rest for the fiscal API; elsewhere slots are for all of them. Receipts in
+    /// memory are no calls: they have room.
     fn options(&self, arm: Arm) -> Options {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let members = usize::from(arm == Arm::Split);
@@ -133,7 +138,8 @@ impl Setting {
             ..Options::default()
         };
         let (external, internal) = if arm == Arm::Split {
-            (self.calls / 2, self.calls / 6)
+            let internal = (self.calls / 6).min(SERVICE);
+            (self.calls - SERVICES.len() * internal, internal)
         } else {
             (self.calls, self.calls)
         };
@@ -143,7 +149,7 @@ impl Setting {
             .with("destination.fiscal.timeout", &format!("{}ms", self.timeout.as_millis()))
             .with("destination.fiscal.concurrency", &external.to_string())
             .with("orchestrator.in_flight", &(self.calls * 2).to_string());
-        for service in ["validation", "tax", "documents"] {
+        for service in SERVICES {
             options = options.with(&format!("service.{service}.concurrency"), &internal.to_string());
         }
         options

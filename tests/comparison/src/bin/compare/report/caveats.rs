@@ -49,8 +49,8 @@ pub(super) fn lines(comparison: &Comparison, phases: &[PhaseFigures]) -> Vec<Str
             comparison.share
         ),
         format!(
-            "Calls in flight at most: {}. single has so many slots for all stages; split has half of them for internal stages and \
-             half for the fiscal API; Temporal's worker has the slots of its own set-up.",
+            "Calls in flight at most: {}. single has so many slots for all stages; split has up to 64 of them for each internal \
+             service, as by default, and the rest for the fiscal API; Temporal's worker has the slots of its own set-up.",
             comparison.calls
         ),
         format!(
