@@ -86,7 +86,34 @@ impl<'d> Visitor<'d> for Part<'d> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    fn means_what_it_means_to_jq(json: &str) {
+        let by_jaq = jaq_json::read::parse_single(json.as_bytes());
+        match (read(json), by_jaq) {
+            (Ok(value), Ok(expected)) => assert_eq!(format!("{value:?}"), format!("{expected:?}"), "{json}"),
+            (value, expected) => assert_eq!(value.is_ok(), expected.is_ok(), "{json}"),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_it_is_means_what_it_means_to_jq(
+            parts in prop::collection::vec(
+                prop::sample::select(vec![
+                    "{", "}", "[", "]", ":", ",", " ", "\"", "\"a\"", "\"ё\\n\"", "\"\\ud83d\"", "\"a\":", "1", "-0", "1.10", "2e3",
+                    "9223372036854775807", "9223372036854775808", "null", "true", "NaN", "#", "\n",
+                ]),
+                0..12,
+            )
+        ) {
+            means_what_it_means_to_jq(&parts.concat());
+            means_what_it_means_to_jq(&format!("[{}]", parts.join(",")));
+            means_what_it_means_to_jq(&format!("{{\"a\":{}}}", parts.join(",\"b\":")));
+        }
+    }
 
     #[test]
     fn everything_means_what_it_means_to_jq() {
@@ -106,11 +133,7 @@ mod tests {
             "",
             "{1: 2}",
         ] {
-            let by_jaq = jaq_json::read::parse_single(json.as_bytes());
-            match (read(json), by_jaq) {
-                (Ok(value), Ok(expected)) => assert_eq!(format!("{value:?}"), format!("{expected:?}"), "{json}"),
-                (value, expected) => assert_eq!(value.is_ok(), expected.is_ok(), "{json}"),
-            }
+            means_what_it_means_to_jq(json);
         }
     }
 
