@@ -75,9 +75,9 @@ impl Batch for AcceptBatch {
         _again: bool,
     ) -> Result<Vec<Accepted>, sqlx::Error> {
         let ids: Vec<Uuid> = items.iter().map(|item| item.id).collect();
-        let merchants: Vec<String> = items.iter().map(|item| item.merchant.clone()).collect();
-        let external_ids: Vec<String> = items.iter().map(|item| item.external_id.clone()).collect();
-        let hashes: Vec<Vec<u8>> = items.iter().map(|item| item.content_hash.to_vec()).collect();
+        let merchants: Vec<&str> = items.iter().map(|item| item.merchant.as_str()).collect();
+        let external_ids: Vec<&str> = items.iter().map(|item| item.external_id.as_str()).collect();
+        let hashes: Vec<&[u8]> = items.iter().map(|item| &item.content_hash[..]).collect();
         let stored = sqlx::query_scalar!(
             r#"
             with given as (
@@ -109,14 +109,14 @@ impl Batch for AcceptBatch {
             select receipt as "receipt!" from keys
             "#,
             &ids,
-            &merchants,
-            &external_ids,
-            &hashes,
-            &items.iter().map(|item| item.content.clone()).collect::<Vec<_>>(),
-            &items.iter().map(|item| item.pipeline.clone()).collect::<Vec<_>>(),
-            &items.iter().map(|item| item.destination.clone()).collect::<Vec<_>>(),
-            &items.iter().map(|item| item.traceparent.clone()).collect::<Vec<_>>(),
-            &items.iter().map(|item| item.tracestate.clone()).collect::<Vec<_>>() as &[Option<String>],
+            &merchants as &[&str],
+            &external_ids as &[&str],
+            &hashes as &[&[u8]],
+            &items.iter().map(|item| item.content.as_str()).collect::<Vec<_>>() as &[&str],
+            &items.iter().map(|item| item.pipeline.as_str()).collect::<Vec<_>>() as &[&str],
+            &items.iter().map(|item| item.destination.as_str()).collect::<Vec<_>>() as &[&str],
+            &items.iter().map(|item| item.traceparent.as_str()).collect::<Vec<_>>() as &[&str],
+            &items.iter().map(|item| item.tracestate.as_deref()).collect::<Vec<_>>() as &[Option<&str>],
             &items.iter().map(|item| item.deadline).collect::<Vec<_>>() as &[Option<OffsetDateTime>],
             &items
                 .iter()
@@ -136,8 +136,8 @@ impl Batch for AcceptBatch {
             join receipt_keys keys using (merchant, external_id)
             order by given.n
             "#,
-            &merchants,
-            &external_ids,
+            &merchants as &[&str],
+            &external_ids as &[&str],
         )
         .fetch_all(&mut *connection)
         .await?;

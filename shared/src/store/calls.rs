@@ -1,5 +1,6 @@
 //! Rows of `calls`, column by column, as batches write them.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use sqlx::types::time::OffsetDateTime;
@@ -9,28 +10,28 @@ use super::step::{Call, Step};
 
 /// Calls of a batch: what an API answered is never dropped, whoever has the receipt by now.
 #[derive(Debug, Default)]
-pub(super) struct Rows {
+pub(super) struct Rows<'a> {
     pub ids: Vec<Uuid>,
     pub receipts: Vec<Uuid>,
-    pub stages: Vec<String>,
-    pub requests: Vec<String>,
+    pub stages: Vec<&'a str>,
+    pub requests: Vec<&'a str>,
     pub attempts: Vec<i32>,
-    pub call_ids: Vec<String>,
+    pub call_ids: Vec<&'a str>,
     pub started_at: Vec<OffsetDateTime>,
     pub durations_ms: Vec<i32>,
-    pub outcomes: Vec<String>,
+    pub outcomes: Vec<&'a str>,
     pub statuses: Vec<Option<i16>>,
-    pub errors: Vec<Option<String>>,
+    pub errors: Vec<Option<Cow<'a, str>>>,
     pub retry_after_s: Vec<Option<i32>>,
     pub registers: Vec<bool>,
     pub registered: Vec<bool>,
-    pub values: Vec<Option<String>>,
-    pub results: Vec<Option<String>>,
+    pub values: Vec<Option<&'a str>>,
+    pub results: Vec<Option<&'a str>>,
 }
 
-impl Rows {
+impl<'a> Rows<'a> {
     /// The calls of steps.
-    pub fn of<'a>(steps: impl Iterator<Item = &'a Step>) -> Self {
+    pub fn of(steps: impl Iterator<Item = &'a Step>) -> Self {
         let mut rows = Self::default();
         for step in steps {
             rows.push(step.hold.id, &step.calls);
@@ -38,26 +39,26 @@ impl Rows {
         rows
     }
 
-    fn push(&mut self, receipt: Uuid, calls: &[Call]) {
+    fn push(&mut self, receipt: Uuid, calls: &'a [Call]) {
         let rows = self;
         for call in calls {
             rows.ids.push(call.id);
             rows.receipts.push(receipt);
-            rows.stages.push(call.stage.clone());
-            rows.requests.push(call.request.clone());
+            rows.stages.push(&call.stage);
+            rows.requests.push(&call.request);
             rows.attempts.push(call.attempt);
-            rows.call_ids.push(call.call_id.clone());
+            rows.call_ids.push(&call.call_id);
             rows.started_at.push(call.started_at);
             rows.durations_ms
                 .push(i32::try_from(call.duration.as_millis()).unwrap_or(i32::MAX));
-            rows.outcomes.push(call.outcome.to_owned());
+            rows.outcomes.push(call.outcome);
             rows.statuses.push(call.status);
             rows.errors.push(call.error.as_deref().map(storable));
             rows.retry_after_s.push(call.retry_after_s);
             rows.registers.push(call.registers);
             rows.registered.push(call.registered);
-            rows.values.push(call.value.clone());
-            rows.results.push(call.result.clone());
+            rows.values.push(call.value.as_deref());
+            rows.results.push(call.result.as_deref());
         }
     }
 
@@ -90,20 +91,20 @@ impl Rows {
             "#,
             &self.ids,
             &self.receipts,
-            &self.stages,
-            &self.requests,
+            &self.stages as &[&str],
+            &self.requests as &[&str],
             &self.attempts,
-            &self.call_ids,
+            &self.call_ids as &[&str],
             &self.started_at,
             &self.durations_ms,
-            &self.outcomes,
+            &self.outcomes as &[&str],
             &self.statuses as &[Option<i16>],
-            &self.errors as &[Option<String>],
+            &self.errors as &[Option<Cow<'_, str>>],
             &self.retry_after_s as &[Option<i32>],
             &self.registers,
             &self.registered,
-            &self.values as &[Option<String>],
-            &self.results as &[Option<String>],
+            &self.values as &[Option<&str>],
+            &self.results as &[Option<&str>],
         )
         .execute(connection)
         .await?;
@@ -133,6 +134,10 @@ pub(super) fn none(step: &Step) -> Call {
 }
 
 /// PostgreSQL's text holds no U+0000; an API's answer may.
-pub(super) fn storable(text: &str) -> String {
-    text.replace('\0', "\u{FFFD}")
+pub(super) fn storable(text: &str) -> Cow<'_, str> {
+    if text.contains('\0') {
+        Cow::Owned(text.replace('\0', "\u{FFFD}"))
+    } else {
+        Cow::Borrowed(text)
+    }
 }

@@ -254,16 +254,16 @@ impl Batch for DispatchBatch {
             &items.iter().map(|item| item.id).collect::<Vec<_>>(),
             &items.iter().map(|item| item.epoch).collect::<Vec<_>>(),
             &items.iter().map(|item| item.owner).collect::<Vec<_>>(),
-            &items.iter().map(|item| item.send.as_ref().map(|send| send.call_id.clone())).collect::<Vec<_>>()
-                as &[Option<String>],
-            &items.iter().map(|item| item.send.as_ref().map(|send| send.method.clone())).collect::<Vec<_>>()
-                as &[Option<String>],
-            &items.iter().map(|item| item.send.as_ref().map(|send| send.path.clone())).collect::<Vec<_>>()
-                as &[Option<String>],
-            &items.iter().map(|item| item.send.as_ref().map(|send| send.headers.clone())).collect::<Vec<_>>()
-                as &[Option<String>],
-            &items.iter().map(|item| item.send.as_ref().and_then(|send| send.body.clone())).collect::<Vec<_>>()
-                as &[Option<Vec<u8>>],
+            &items.iter().map(|item| item.send.as_ref().map(|send| send.call_id.as_str())).collect::<Vec<_>>()
+                as &[Option<&str>],
+            &items.iter().map(|item| item.send.as_ref().map(|send| send.method.as_str())).collect::<Vec<_>>()
+                as &[Option<&str>],
+            &items.iter().map(|item| item.send.as_ref().map(|send| send.path.as_str())).collect::<Vec<_>>()
+                as &[Option<&str>],
+            &items.iter().map(|item| item.send.as_ref().map(|send| send.headers.as_str())).collect::<Vec<_>>()
+                as &[Option<&str>],
+            &items.iter().map(|item| item.send.as_ref().and_then(|send| send.body.as_deref())).collect::<Vec<_>>()
+                as &[Option<&[u8]>],
         )
         .fetch_all(&mut *connection)
         .await?;

@@ -1,5 +1,6 @@
 //! The writer of steps: a batch is one statement, in a transaction with the horizon's lock where something is to be queued.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use sqlx::{Connection, PgConnection};
@@ -155,7 +156,7 @@ async fn advance(
     connection: &mut PgConnection,
     items: &[Step],
     ways: &[&'static str],
-    calls: &Rows,
+    calls: &Rows<'_>,
 ) -> Result<HashSet<Uuid>, sqlx::Error> {
     let held = sqlx::query_scalar!(
         r#"
@@ -230,10 +231,10 @@ async fn advance(
         &items.iter().map(|item| item.hold.id).collect::<Vec<_>>(),
         &items.iter().map(|item| item.hold.epoch).collect::<Vec<_>>(),
         &items.iter().map(|item| item.hold.owner).collect::<Vec<_>>(),
-        &ways.iter().map(|way| (*way).to_owned()).collect::<Vec<_>>(),
+        ways as &[&str],
         &items.iter().map(|item| item.to.delay()).collect::<Vec<_>>(),
         &items.iter().map(|item| item.position).collect::<Vec<_>>(),
-        &items.iter().map(|item| item.destination.clone()).collect::<Vec<_>>(),
+        &items.iter().map(|item| item.destination.as_str()).collect::<Vec<_>>() as &[&str],
         &items.iter().map(|item| item.counters.attempt).collect::<Vec<_>>(),
         &items.iter().map(|item| item.counters.failures).collect::<Vec<_>>(),
         &items.iter().map(|item| item.counters.polls).collect::<Vec<_>>(),
@@ -242,28 +243,28 @@ async fn advance(
         &items.iter().map(|item| item.counters.spent_ms).collect::<Vec<_>>(),
         &items.iter().map(|item| item.standing.unresolved).collect::<Vec<_>>(),
         &items.iter().map(|item| item.standing.registered).collect::<Vec<_>>(),
-        &items.iter().map(|item| item.reason.as_deref().map(storable)).collect::<Vec<_>>() as &[Option<String>],
-        &items.iter().map(|item| item.stage.clone()).collect::<Vec<_>>(),
+        &items.iter().map(|item| item.reason.as_deref().map(storable)).collect::<Vec<_>>() as &[Option<Cow<'_, str>>],
+        &items.iter().map(|item| item.stage.as_str()).collect::<Vec<_>>() as &[&str],
         &items.iter().map(|item| item.from).collect::<Vec<_>>(),
         &calls.ids,
         &calls.receipts,
-        &calls.stages,
-        &calls.requests,
+        &calls.stages as &[&str],
+        &calls.requests as &[&str],
         &calls.attempts,
-        &calls.call_ids,
+        &calls.call_ids as &[&str],
         &calls.started_at,
         &calls.durations_ms,
-        &calls.outcomes,
+        &calls.outcomes as &[&str],
         &calls.statuses as &[Option<i16>],
-        &calls.errors as &[Option<String>],
+        &calls.errors as &[Option<Cow<'_, str>>],
         &calls.retry_after_s as &[Option<i32>],
         &calls.registers,
         &calls.registered,
-        &calls.values as &[Option<String>],
-        &calls.results as &[Option<String>],
+        &calls.values as &[Option<&str>],
+        &calls.results as &[Option<&str>],
         &items.iter().map(|item| item.standing.absents).collect::<Vec<_>>(),
         &items.iter().map(|item| item.to.original()).collect::<Vec<_>>() as &[Option<Uuid>],
-        &items.iter().map(|item| item.limit_key.clone()).collect::<Vec<_>>() as &[Option<String>],
+        &items.iter().map(|item| item.limit_key.as_deref()).collect::<Vec<_>>() as &[Option<&str>],
         &items.iter().map(|item| item.standing.sent).collect::<Vec<_>>(),
         &items.iter().zip(ways).map(|(item, way)| because(item, way)).collect::<Vec<_>>() as &[Option<String>],
     )
