@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderValue, Method};
 use jaq_json::Val;
 use percent_encoding::utf8_percent_encode;
@@ -102,7 +103,7 @@ pub struct Rendered {
     /// Header pairs.
     pub headers: Vec<(String, String)>,
     /// The body, JSON.
-    pub body: Option<Vec<u8>>,
+    pub body: Option<Bytes>,
 }
 
 impl Request {
@@ -163,9 +164,9 @@ impl Request {
             headers.push((name.clone(), value));
         }
         let body = match &self.body {
-            Some(filter) => Some(view.json(filter).map_err(|error| error.at("body"))?.into_bytes()),
+            Some(filter) => Some(view.json(filter).map_err(|error| error.at("body"))?.into()),
             None if matches!(self.method, Method::GET | Method::DELETE) => None,
-            None => Some(subject.envelope()),
+            None => Some(subject.envelope().into()),
         };
         Ok(Rendered {
             method: self.method.clone(),

@@ -6,7 +6,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
@@ -187,7 +186,7 @@ impl Endpoints {
             let (name, value) = credentials.header(token);
             headers.insert(name, value);
         }
-        let body = request.body.clone().map(Bytes::from).unwrap_or_default();
+        let body = request.body.clone().unwrap_or_default();
         let target = (&request.method, request.path_and_query.as_str());
         let timeout = timeout.unwrap_or(endpoint.timeout);
         endpoint

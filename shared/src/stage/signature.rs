@@ -79,6 +79,7 @@ mod tests {
     use std::path::{Path, PathBuf};
     use std::process::Command;
 
+    use bytes::Bytes;
     use http::Method;
 
     use super::*;
@@ -125,7 +126,7 @@ mod tests {
             method: Method::POST,
             path_and_query: "/".to_owned(),
             headers: Vec::new(),
-            body: body.map(<[u8]>::to_vec),
+            body: body.map(Bytes::copy_from_slice),
         };
         signer.sign(&mut request).await.unwrap();
         request

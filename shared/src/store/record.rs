@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use sqlx::PgPool;
 use uuid::Uuid;
 
@@ -20,7 +21,7 @@ pub struct Send {
     /// Header pairs as a JSON array.
     pub headers: String,
     /// The body.
-    pub body: Option<Vec<u8>>,
+    pub body: Option<Bytes>,
 }
 
 /// What is on record about a call that registers: its bytes, and its answer if one was a success.
@@ -66,7 +67,7 @@ pub async fn read(pool: &PgPool, receipt: Uuid, call_id: &str) -> Result<Record,
             method: row.method,
             path: row.path,
             headers: row.headers,
-            body: row.body,
+            body: row.body.map(Bytes::from),
         }),
         registered: success.as_ref().is_some_and(|row| row.registered),
         value: success.map(|row| row.value),

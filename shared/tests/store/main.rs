@@ -112,7 +112,7 @@ fn send() -> Send {
         method: "POST".into(),
         path: "/v4".into(),
         headers: "[]".into(),
-        body: Some(b"{}".to_vec()),
+        body: Some("{}".into()),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::Method;
 use http::header::CONTENT_TYPE;
 use tracing::Instrument;
@@ -38,7 +39,7 @@ impl Credentials {
             method: Method::POST,
             path_and_query: self.source.post.clone(),
             headers: vec![(CONTENT_TYPE.to_string(), self.source.content_type.clone())],
-            body: Some(self.source.body.expose().as_bytes().to_vec()),
+            body: Some(Bytes::copy_from_slice(self.source.body.expose().as_bytes())),
         };
         let request = by.endpoint.signed(request).await.map_err(|error| Failure {
             reason: error.to_string(),

@@ -63,7 +63,7 @@ impl Batch for OpeningBatch {
         .bind(sends().map(|send| send.method.clone()).collect::<Vec<_>>())
         .bind(sends().map(|send| send.path.clone()).collect::<Vec<_>>())
         .bind(sends().map(|send| send.headers.clone()).collect::<Vec<_>>())
-        .bind(sends().map(|send| send.body.clone()).collect::<Vec<_>>())
+        .bind(sends().map(|send| send.body.as_deref()).collect::<Vec<_>>())
         .fetch_all(connection)
         .await?;
         Ok(items.iter().map(|item| opened.contains(&item.hold.id)).collect())
