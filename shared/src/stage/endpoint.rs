@@ -10,8 +10,10 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
+use super::base::Base;
+use super::connection::Connector;
 use super::credentials::{Credentials, Token};
-use super::exchange::{Base, Client};
+use super::exchange::{Client, connector};
 use super::signature::{Signer, Unsigned};
 use crate::configuration::{Configuration, Destination, Invalid, Secret, SecretKey, Service};
 use crate::pipeline::{Exchange, Rendered, To, Verdict};
@@ -30,7 +32,7 @@ pub struct Endpoint {
     /// Its name in the configuration.
     pub name: String,
     client: Client,
-    base: Base,
+    pub(super) base: Base,
     timeout: Duration,
     headers: HeaderMap,
     signer: Option<Signer>,
@@ -38,7 +40,7 @@ pub struct Endpoint {
     credentials: Option<Credentials>,
 }
 
-/// Every endpoint of the configuration. They share a client, but for destinations that are shown a certificate.
+/// Every endpoint of the configuration.
 pub struct Endpoints {
     services: BTreeMap<String, Endpoint>,
     destinations: BTreeMap<String, Endpoint>,
@@ -127,19 +129,19 @@ impl Endpoints {
     pub fn new(configuration: &Configuration, sent_at: bool) -> Result<Self, Invalid> {
         // The provider may have been installed by another part of the process already.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = client::plain()
-            .map(Client::new)
+        let plain = client::plain()
+            .map(connector)
             .map_err(|error| Invalid(vec![format!("TLS cannot be used: {error}")]))?;
         let mut mistakes = Vec::new();
         let mut services = BTreeMap::new();
         for (name, service) in &configuration.service {
-            let endpoint = Endpoint::of_service(name, service, &client, &mut mistakes);
+            let endpoint = Endpoint::of_service(name, service, &plain, &mut mistakes);
             services.extend(endpoint.map(|endpoint| (name.clone(), endpoint)));
         }
         let mut destinations = BTreeMap::new();
         let key = configuration.secrets.key.as_ref();
         for (name, destination) in &configuration.destination {
-            let endpoint = Endpoint::of_destination(name, destination, key, &client, &mut mistakes);
+            let endpoint = Endpoint::of_destination(name, destination, key, &plain, &mut mistakes);
             destinations.extend(endpoint.map(|endpoint| (name.clone(), endpoint)));
         }
         if !mistakes.is_empty() {
@@ -186,12 +188,15 @@ impl Endpoints {
             let (name, value) = credentials.header(token);
             headers.insert(name, value);
         }
+        let target = match endpoint.base.target(&request.path_and_query) {
+            Ok(target) => target,
+            Err(error) => return Exchange::NotSent { error },
+        };
         let body = request.body.clone().unwrap_or_default();
-        let target = (&request.method, request.path_and_query.as_str());
         let timeout = timeout.unwrap_or(endpoint.timeout);
         endpoint
             .client
-            .exchange(&endpoint.base, target, headers, body, timeout)
+            .exchange(&request.method, target, headers, body, timeout)
             .await
     }
 
@@ -226,12 +231,12 @@ impl Endpoints {
 }
 
 impl Endpoint {
-    fn of_service(name: &str, service: &Service, client: &Client, mistakes: &mut Vec<String>) -> Option<Self> {
+    fn of_service(name: &str, service: &Service, plain: &Connector, mistakes: &mut Vec<String>) -> Option<Self> {
         let place = format!("service.{name}");
         let Common { base, headers } = Common::read(&place, &service.url, &service.headers, mistakes)?;
         Some(Self {
             name: name.to_owned(),
-            client: client.clone(),
+            client: Client::new(plain.clone(), base.origin.clone()),
             base,
             timeout: service.timeout,
             headers,
@@ -245,7 +250,7 @@ impl Endpoint {
         name: &str,
         api: &Destination,
         key: Option<&SecretKey>,
-        client: &Client,
+        plain: &Connector,
         mistakes: &mut Vec<String>,
     ) -> Option<Self> {
         let place = format!("destination.{name}");
@@ -254,9 +259,9 @@ impl Endpoint {
             Some(signature) => Signer::read(&format!("{place}.signature"), signature).map(Some),
             None => Ok(None),
         };
-        let client = match &api.tls {
-            Some(tls) => client::with_certificate(&format!("{place}.tls"), tls).map(Client::new),
-            None => Ok(client.clone()),
+        let connector = match &api.tls {
+            Some(tls) => client::with_certificate(&format!("{place}.tls"), tls).map(connector),
+            None => Ok(plain.clone()),
         };
         let credentials = match (&api.token, key) {
             (Some(source), Some(key)) => Credentials::new(name, source, key).map(Some),
@@ -264,11 +269,11 @@ impl Endpoint {
         };
         let signer = signer.map_err(|mut wrong| mistakes.append(&mut wrong));
         let credentials = credentials.map_err(|error| mistakes.push(format!("{place}.token: {error}")));
-        let client = client.map_err(|mut wrong| mistakes.append(&mut wrong));
+        let connector = connector.map_err(|mut wrong| mistakes.append(&mut wrong));
         let Common { base, headers } = common?;
         Some(Self {
             name: name.to_owned(),
-            client: client.ok()?,
+            client: Client::new(connector.ok()?, base.origin.clone()),
             base,
             timeout: api.timeout,
             headers,
@@ -295,26 +300,6 @@ impl Endpoint {
         self.credentials.as_ref()
     }
 
-    /// Where it is.
-    pub(super) fn host(&self) -> &str {
-        self.base.host()
-    }
-
-    /// See [`Self::host`].
-    pub(super) fn port(&self) -> u16 {
-        self.base.port()
-    }
-
-    /// The path that all of its requests begin with.
-    pub(super) fn path(&self) -> &str {
-        self.base.path()
-    }
-
-    /// The URL of what is below it, as it is given.
-    pub(super) fn url(&self, below: &str) -> String {
-        self.base.url(below)
-    }
-
     /// How long one call may take, where its request says nothing else.
     #[must_use]
     pub fn timeout(&self) -> Duration {
@@ -332,10 +317,9 @@ impl Common {
     fn read(place: &str, url: &str, given: &BTreeMap<String, Secret>, mistakes: &mut Vec<String>) -> Option<Self> {
         let base = Base::read(url).map_err(|error| mistakes.push(format!("{place}.url: {error}")));
         let headers = headers(place, given).map_err(|mistake| mistakes.push(mistake));
-        Some(Self {
-            base: base.ok()?,
-            headers: headers.ok()?,
-        })
+        let (base, mut headers) = (base.ok()?, headers.ok()?);
+        headers.entry(header::HOST).or_insert(base.host_header.clone());
+        Some(Self { base, headers })
     }
 }
 

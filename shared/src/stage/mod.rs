@@ -2,7 +2,9 @@
 //! becomes the receipt's next step ([`next`]). The same code runs in both processes.
 
 pub mod attempt;
+mod base;
 mod call;
+mod connection;
 pub mod credentials;
 pub mod endpoint;
 mod exchange;

@@ -63,9 +63,9 @@ pub(super) fn call(
 ) -> Span {
     let span = info_span!(
         target: "chekhov", "call",
-        otel.name = %format_args!("{method} {}{template}", endpoint.path()), otel.kind = "client", otel.status_code = Empty,
-        { HTTP_REQUEST_METHOD } = %method, { URL_TEMPLATE } = %format_args!("{}{template}", endpoint.path()),
-        { URL_FULL } = %endpoint.url(template), { SERVER_ADDRESS } = endpoint.host(), { SERVER_PORT } = endpoint.port(),
+        otel.name = %format_args!("{method} {}{template}", endpoint.base.path()), otel.kind = "client", otel.status_code = Empty,
+        { HTTP_REQUEST_METHOD } = %method, { URL_TEMPLATE } = %format_args!("{}{template}", endpoint.base.path()),
+        { URL_FULL } = %endpoint.base.url(template), { SERVER_ADDRESS } = endpoint.base.host(), { SERVER_PORT } = endpoint.base.port(),
         { SERVICE_PEER_NAME } = %endpoint.name, { STAGE } = %row.stage, { REQUEST } = %row.request,
         { HTTP_REQUEST_RESEND_COUNT } = Empty, { HTTP_RESPONSE_STATUS_CODE } = Empty, { ERROR_TYPE } = Empty,
     );
@@ -81,9 +81,9 @@ pub(super) fn token(parent: &TraceContext, endpoint: &Endpoint, path: &str) -> S
     let template = path.split('?').next().unwrap_or_default();
     let span = info_span!(
         target: "chekhov", "token",
-        otel.name = %format_args!("POST {}{template}", endpoint.path()), otel.kind = "client", otel.status_code = Empty,
-        { HTTP_REQUEST_METHOD } = "POST", { URL_TEMPLATE } = %format_args!("{}{template}", endpoint.path()),
-        { URL_FULL } = %endpoint.url(template), { SERVER_ADDRESS } = endpoint.host(), { SERVER_PORT } = endpoint.port(),
+        otel.name = %format_args!("POST {}{template}", endpoint.base.path()), otel.kind = "client", otel.status_code = Empty,
+        { HTTP_REQUEST_METHOD } = "POST", { URL_TEMPLATE } = %format_args!("{}{template}", endpoint.base.path()),
+        { URL_FULL } = %endpoint.base.url(template), { SERVER_ADDRESS } = endpoint.base.host(), { SERVER_PORT } = endpoint.base.port(),
         { SERVICE_PEER_NAME } = %endpoint.name, { HTTP_RESPONSE_STATUS_CODE } = Empty, { ERROR_TYPE } = Empty,
     );
     parent.adopt(&span);
