@@ -1,5 +1,6 @@
 //! W3C trace context: read at the door, stored with the receipt, sent with every call and message.
 
+use std::fmt::Write;
 use std::time::SystemTime;
 
 use opentelemetry::trace::{
@@ -57,12 +58,12 @@ impl TraceContext {
     #[must_use]
     pub fn child(&self) -> Self {
         let flags = self.traceparent.get(53..55).unwrap_or("00");
+        let span = SpanId::from(rand::random::<u64>() | 1);
+        // With its room at once: there are two a call.
+        let mut traceparent = String::with_capacity(self.traceparent.len());
+        let _ = write!(traceparent, "00-{}-{span}-{flags}", self.trace_id());
         Self {
-            traceparent: format!(
-                "00-{}-{}-{flags}",
-                self.trace_id(),
-                SpanId::from(rand::random::<u64>() | 1)
-            ),
+            traceparent,
             tracestate: self.tracestate.clone(),
         }
     }
@@ -76,6 +77,9 @@ impl TraceContext {
     /// The context of `span`, or a child of this one while no traces are exported.
     #[must_use]
     pub fn of(&self, span: &Span) -> Self {
+        if span.is_disabled() {
+            return self.child();
+        }
         let context = span.context();
         let span = context.span();
         let span = span.span_context();
@@ -96,6 +100,9 @@ impl TraceContext {
 
     /// Makes `span` a child of this context. Call it before the span is entered.
     pub fn adopt(&self, span: &Span) {
+        if span.is_disabled() {
+            return;
+        }
         if let Some(parent) = self.span_context() {
             // An error says that no traces are exported: then there is no parent to set.
             let _ = span.set_parent(Context::new().with_remote_span_context(parent));
@@ -105,6 +112,9 @@ impl TraceContext {
     /// Links `span` to this context: to whom its trace is not continued from, or, as messaging conventions ask, beside the
     /// parent.
     pub fn link(&self, span: &Span) {
+        if span.is_disabled() {
+            return;
+        }
         if let Some(context) = self.span_context() {
             span.add_link(context);
         }
