@@ -23,7 +23,7 @@ pub async fn run(stack: &Stack, template: &str, arguments: &Throughput) -> anyho
     let processes = Processes::of(stack)?;
     let width = arguments.concurrency;
     bare.run(&Arc::new(Receipts::new(template)?), WARMING, width).await?;
-    loaded::run(stack, &Arc::new(Receipts::new(template)?), WARMING, width).await?;
+    loaded::run(stack, &Receipts::new(template)?, WARMING, width)?;
 
     let mut figures = Figures::default();
     for pair in 0..arguments.pairs {
@@ -36,7 +36,7 @@ pub async fn run(stack: &Stack, template: &str, arguments: &Throughput) -> anyho
                 registered(stack, arguments.receipts).await?;
             } else {
                 let before = (processes.cpu()?, Stored::of(stack)?);
-                let took = loaded::run(stack, &receipts, arguments.receipts, width).await?;
+                let took = loaded::run(stack, &receipts, arguments.receipts, width)?;
                 let after = (processes.cpu()?, Stored::of(stack)?);
                 registered(stack, arguments.receipts).await?;
                 seconds[1] = took.whole;

@@ -65,7 +65,7 @@ async fn measure(stack: &Stack, template: &str, arguments: &Size, figures: &mut 
     let processes = Processes::of(stack)?;
     let receipts = Arc::new(Receipts::new(template)?);
     let before = (processes.cpu()?, Stored::of(stack)?);
-    let took = loaded::run(stack, &receipts, arguments.receipts, arguments.concurrency).await?;
+    let took = loaded::run(stack, &receipts, arguments.receipts, arguments.concurrency)?;
     let after = (processes.cpu()?, Stored::of(stack)?);
     figures.costs(arguments.receipts, &before, &after);
     figures.times(took.times(stack).await?);

@@ -78,7 +78,7 @@ impl Measured {
         let stack = Stack::start(options).await?;
         stack.ledger.set(&serde_json::json!({"done_after_ms": 0})).await?;
         let receipts = Arc::new(Receipts::new(template)?);
-        loaded::run(&stack, &receipts, WARMING, arguments.concurrency).await?;
+        loaded::run(&stack, &receipts, WARMING, arguments.concurrency)?;
         Ok(Self(stack))
     }
 
@@ -86,7 +86,7 @@ impl Measured {
     async fn rate(&self, template: &str, arguments: &Telemetry) -> anyhow::Result<f64> {
         self.0.ledger.forget().await?;
         let receipts = Arc::new(Receipts::new(template)?);
-        let took = loaded::run(&self.0, &receipts, arguments.receipts, arguments.concurrency).await?;
+        let took = loaded::run(&self.0, &receipts, arguments.receipts, arguments.concurrency)?;
         let summary = self.0.ledger.summary().await?;
         ensure!(
             summary["registrations"] == arguments.receipts,
