@@ -17,7 +17,7 @@ use rustls::ClientConfig;
 use super::connection::{Connection, Connector, Unanswered};
 use crate::pipeline::Exchange;
 
-/// How long a connection is kept that nobody uses; up to twice that, by when it is looked at.
+/// How long a connection may wait for its next call. It is closed by twice that.
 const IDLE: Duration = Duration::from_secs(90);
 
 /// Makes exchanges with one endpoint, on connections that are kept.
@@ -112,7 +112,14 @@ impl Client {
 
     /// The one that was used last: those that are not needed grow old.
     fn take(&self) -> Option<Connection> {
-        lock(&self.kept).pop().map(|kept| kept.connection)
+        let mut kept = lock(&self.kept);
+        let last = kept.pop()?;
+        if last.since.elapsed() < IDLE {
+            return Some(last.connection);
+        }
+        // The others are older.
+        kept.clear();
+        None
     }
 
     fn keep(&self, connection: Connection) {

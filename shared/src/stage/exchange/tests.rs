@@ -131,6 +131,16 @@ async fn a_connection_that_was_closed_while_it_was_kept_is_not_what_a_call_is_lo
 }
 
 #[tokio::test]
+async fn a_connection_that_nobody_has_used_for_long_is_not_used_again() {
+    let (server, client) = Server::start(&[OK]).await;
+    post(&client).await;
+    lock(&client.kept)[0].since = Instant::now().checked_sub(IDLE).unwrap();
+    post(&client).await;
+    assert_eq!(server.seen(), (2, 2));
+    assert_eq!(lock(&client.kept).len(), 1);
+}
+
+#[tokio::test]
 async fn a_request_that_may_have_arrived_is_never_sent_again() {
     let (server, client) = Server::start(&[OK, Answer::Last("")]).await;
     post(&client).await;
