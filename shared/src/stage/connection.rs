@@ -1,7 +1,8 @@
 //! One connection to an endpoint, for one call at a time.
 //!
 //! Who makes a call drives its connection himself. hyper-util's client has a task for each connection, and for each answer with
-//! a body another: they are woken and polled beside the caller, which took a tenth of both processes' time.
+//! a body another: they are woken and polled beside the caller, which took 6 % of an orchestrator's time and 9 % of a
+//! dispatcher's.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
