@@ -64,7 +64,7 @@ async fn round(
     walk: &mut claim::Walk,
 ) -> Result<usize, StoreError> {
     // Looked at before slots are taken: those are for what is accepted meanwhile.
-    let Due { internal: due, job } = claim::due(&runner.pool).await?;
+    let Due { internal: due, job } = claim::due(&runner.pool, walk).await?;
     if job {
         jobs.notify_one();
     }

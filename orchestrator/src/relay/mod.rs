@@ -98,27 +98,31 @@ async fn relaying(
             if !pause.is_zero() {
                 // What waits for a closed destination wakes nobody.
                 let open = destinations.iter().any(|name| following.admits(name));
-                tokio::select! {
-                    () = due.notified(), if open => {}
-                    () = tokio::time::sleep(pause) => {}
-                }
+                let woken = tokio::select! {
+                    () = due.notified(), if open => true,
+                    () = tokio::time::sleep(pause) => false,
+                };
+                tokio::time::sleep(GATHER).await;
+                return woken;
             }
             tokio::time::sleep(GATHER).await;
+            false
         };
-        if stop.run_until_cancelled(rest).await.is_none() {
+        let Some(woken) = stop.run_until_cancelled(rest).await else {
             return;
-        }
+        };
         // Whoever is under way looks no more often than it has to.
         let mut names: Vec<String> = walks
             .iter()
             .filter(|(_, walk)| walk.pause().is_some_and(|pause| pause.is_zero()))
             .map(|(name, _)| name.clone())
             .collect();
-        if names.is_empty() || looked.elapsed() >= round {
+        let may_look = |name: &String| walks.get(name).is_none_or(relay::Walk::may_look);
+        let is_worth_it = (woken || names.is_empty()) && destinations.iter().any(may_look);
+        if is_worth_it || looked.elapsed() >= round {
             looked = Instant::now();
             match look(&pool, &following).await {
                 Ok(found) => {
-                    let may_look = |name: &String| walks.get(name).is_none_or(relay::Walk::may_look);
                     names = found.into_iter().filter(may_look).collect();
                 }
                 Err(error) => {
@@ -129,7 +133,7 @@ async fn relaying(
         }
         let admitted = |name: &String| broker.connected() && destinations.contains(name) && following.admits(name);
         names.retain(admitted);
-        walks.retain(|name, walk| admitted(name) && (walk.pause().is_some() || !walk.may_look()));
+        walks.retain(|name, _| admitted(name));
         for name in names {
             let Some(known) = following.get(&name) else { continue };
             match queue(&pool, &known, walks.entry(name.clone()).or_default()).await {

@@ -1,22 +1,21 @@
 //! Taking receipts for work: the epoch rises, an owner is set.
 
-use std::time::Instant;
-
+use sqlx::types::time::OffsetDateTime;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::group::Batch;
+use super::look::{Looks, WALK};
 use super::record::Send;
-use super::relay::WALK;
 use super::{Hold, StoreError};
 
-/// How far an orchestrator has come through what is due, for the reason of a [relay's](super::relay::Walk).
+/// How far an orchestrator has come through what is due, and its looks for what came to stand before that.
 #[derive(Debug, Default)]
 pub struct Walk {
-    /// When it began at the front; `None` if the last look found less than it had room for.
-    begun: Option<Instant>,
-    /// `internal_due_at` of the last one, as text.
-    last: Option<String>,
+    /// `internal_due_at` of the last that was claimed; `None`: it begins with the first that is due.
+    from: Option<OffsetDateTime>,
+    /// Each answers when the first that it found is due.
+    looks: Looks<Option<OffsetDateTime>>,
 }
 
 /// Claims up to `limit` receipts whose internal work is due, the longest due first.
@@ -24,41 +23,59 @@ pub struct Walk {
 /// # Errors
 /// When the database does not answer. What it claimed all the same has an owner that does not know of it.
 pub async fn internal(pool: &PgPool, owner: Uuid, limit: i64, walk: &mut Walk) -> Result<Vec<Uuid>, StoreError> {
-    if walk.begun.is_none_or(|begun| begun.elapsed() >= WALK) {
-        *walk = Walk::default();
+    if let Some(Some(before)) = walk.looks.ended().await {
+        walk.from = walk.from.map(|from| from.min(before));
     }
-    let rows = loop {
+    if let Some(from) = walk.from {
+        let pool = pool.clone();
+        walk.looks
+            .begin_after(WALK, async move { first(&pool, Some(from)).await });
+    }
+    loop {
+        let is_from_first = walk.from.is_none();
+        let Some(from) = (match walk.from {
+            Some(from) => Some(from),
+            None => first(pool, None).await?,
+        }) else {
+            return Ok(Vec::new());
+        };
         let rows = sqlx::query!(
             r#"
             with due as materialized (
                 select ctid as place, internal_due_at as at from work
-                where internal_due_at <= now() and internal_due_at >= coalesce($3::text::timestamptz, '-infinity')
+                where internal_due_at <= now() and internal_due_at >= $3
                 order by internal_due_at limit $2 for update skip locked
             )
             update work set state = 'running', owner = $1, epoch = epoch + 1, internal_due_at = null, moved_at = now()
             from due where work.ctid = due.place
-            returning work.id, (select max(at)::text from due) as last
+            returning work.id, (select max(at) from due) as last
             "#,
             owner,
             limit,
-            walk.last,
+            from,
         )
         .fetch_all(pool)
         .await?;
-        if !rows.is_empty() || walk.begun.is_none() {
-            break rows;
+        // At the end it begins anew.
+        let is_full = i64::try_from(rows.len()).is_ok_and(|found| found == limit);
+        walk.from = rows.last().and_then(|row| row.last).filter(|_| is_full);
+        if !rows.is_empty() || is_from_first {
+            return Ok(rows.into_iter().map(|row| row.id).collect());
         }
-        // It came to the end: once more from the front.
-        *walk = Walk::default();
-    };
-    *walk = match rows.last() {
-        Some(last) if i64::try_from(rows.len()).is_ok_and(|found| found == limit) => Walk {
-            begun: walk.begun.or_else(|| Some(Instant::now())),
-            last: last.last.clone(),
-        },
-        _ => Walk::default(),
-    };
-    Ok(rows.into_iter().map(|row| row.id).collect())
+    }
+}
+
+/// When the first is due of those due by now, and before `before`.
+async fn first(pool: &PgPool, before: Option<OffsetDateTime>) -> Result<Option<OffsetDateTime>, StoreError> {
+    Ok(sqlx::query_scalar!(
+        r#"
+        select internal_due_at as "at!" from work where internal_due_at <= now() and internal_due_at < coalesce($1::timestamptz, 'infinity')
+        order by internal_due_at limit 1
+        "#,
+        before,
+    )
+    .fetch_optional(pool)
+    .await?)
 }
 
 /// What any orchestrator may take.
@@ -70,17 +87,19 @@ pub struct Due {
     pub job: bool,
 }
 
-/// What is due for anybody: one look, so that an idle orchestrator takes no lock.
+/// What is due for anybody, where `walk` goes on first: one look, so that an idle orchestrator takes no lock.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn due(pool: &PgPool) -> Result<Due, StoreError> {
+pub async fn due(pool: &PgPool, walk: &Walk) -> Result<Due, StoreError> {
     Ok(sqlx::query_as!(
         Due,
         r#"
-        select exists (select from work where internal_due_at <= now()) as "internal!",
+        select exists (select from work where internal_due_at <= now() and internal_due_at >= $1)
+               or exists (select from work where internal_due_at <= now()) as "internal!",
                exists (select from jobs where state in ('counting', 'running') and (holder is null or held_until <= now())) as "job!"
-        "#
+        "#,
+        walk.from,
     )
     .fetch_one(pool)
     .await?)

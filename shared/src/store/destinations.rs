@@ -59,13 +59,17 @@ async fn rows(pool: &PgPool, is_due: bool) -> Result<Vec<(Destination, bool)>, S
                (extract(epoch from probe_at - now()) * 1000)::bigint as probe_in_ms, probes,
                (extract(epoch from now() - opened_at) * 1000)::bigint as open_for_ms,
                case when not $1 or closed_at is not null then false
-                    when mode = 'open' then exists (select from work where destination = d.name and first_call_key is not null)
+                    -- Where relays go on first: from the front the entries of what was picked before are passed.
+                    when mode = 'open' then exists (select from work where destination = d.name and first_call_key is not null
+                                                       and (first_call_key, id) >= (h.firsts_from, h.firsts_from_id))
+                                         or exists (select from work where destination = d.name and call_due_at <= now() and call_due_at >= h.timers_from)
+                                         or exists (select from work where destination = d.name and first_call_key is not null)
                                          or exists (select from work where destination = d.name and call_due_at <= now())
                     when mode = 'draining' then exists (select from work where destination = d.name and call_due_at <= now()
                                                            and coalesce(sent, unresolved or registered))
                     else false end as "due!",
                (select array_agg(id order by id) from instances where service = $2) as dispatchers
-        from destinations d order by name
+        from destinations d left join horizons h on h.destination = d.name order by name
         "#,
         is_due,
         DISPATCHER,

@@ -26,6 +26,7 @@ pub mod jobs;
 pub mod limit_keys;
 pub mod line;
 pub mod load;
+mod look;
 pub mod operate;
 pub mod originals;
 pub mod pipelines;

@@ -1,8 +1,7 @@
 //! From `waiting` to `queued`, within a destination's horizon; committed before anything is published.
 
 mod keyed;
-
-use std::time::{Duration, Instant};
+mod walk;
 
 use sqlx::PgPool;
 use sqlx::types::time::OffsetDateTime;
@@ -10,6 +9,8 @@ use uuid::Uuid;
 
 use super::StoreError;
 use crate::configuration::Limits;
+
+pub use walk::{Walk, set_back};
 
 /// A receipt put into the horizon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,47 +25,6 @@ pub struct Put {
 /// the epoch before, and its message finds it not queued, or queued anew under that same epoch; then the first of the two
 /// messages wins. Every claim is on the disk before anything is sent, and with it the pick before it.
 const PICK: &str = "begin; set local synchronous_commit = off";
-
-/// How far a relay has come through what waits for a destination. The next to be queued stand behind those that were queued
-/// last: whoever began at the front each time would pass the index entries of all that went before, until they are vacuumed.
-#[derive(Debug, Default)]
-pub struct Walk {
-    /// When it began at the front; `None` if nothing was queued since.
-    begun: Option<Instant>,
-    /// Whether the last pick found less than it had room for: nothing stands behind it.
-    at_end: bool,
-    /// `call_due_at` of the last timer, `first_call_key` and id of the last first call. Text, for a key may be infinite.
-    timer: Option<String>,
-    first: Option<String>,
-    first_id: Option<Uuid>,
-    /// Of a destination with limit keys.
-    keys: keyed::Round,
-}
-
-/// A walk begins anew so often: what came to stand before it (an older receipt, an earlier deadline) waits no longer.
-pub(super) const WALK: Duration = Duration::from_secs(1);
-/// One that came to its end begins anew so soon: who was overtaken in the stages before stands in front of it.
-const END: Duration = Duration::from_millis(50);
-
-impl Walk {
-    fn is_over(&self) -> bool {
-        let lasts = if self.at_end { END } else { WALK };
-        self.begun.is_none_or(|begun| begun.elapsed() >= lasts)
-    }
-
-    /// Whether a look is not too soon after the last one, for who has something new to be handed off.
-    #[must_use]
-    pub fn may_look(&self) -> bool {
-        self.keys.may_look()
-    }
-
-    /// How long until the next look is worth it: at once if the last one found something, so that there is probably more, and
-    /// later while keys have to wait for their turn; `None` while nobody knows of anything.
-    #[must_use]
-    pub fn pause(&self) -> Option<Duration> {
-        self.begun.map(|_| Duration::ZERO).or_else(|| self.keys.pause())
-    }
-}
 
 /// What the message of a receipt in the horizon says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,86 +71,119 @@ pub async fn queue(
     bounds: Bounds<'_>,
     walk: &mut Walk,
 ) -> Result<Vec<Put>, StoreError> {
+    walk.forget();
     if let Some(limits) = bounds.keys {
         return keyed::queue(pool, destination, bounds, limits, &mut walk.keys).await;
     }
-    if walk.is_over() {
-        *walk = Walk::default();
+    walk.forget_keys();
+    walk.look_beside(pool, destination, bounds.only_sent).await;
+    let Some(Picked { room, put }) = pick(pool, destination, bounds).await? else {
+        walk.found_no_room();
+        return Ok(Vec::new());
+    };
+    match i64::try_from(put.len()).unwrap_or(i64::MAX) {
+        0 => walk.picked_nobody(pool, destination, bounds.only_sent),
+        found => walk.picked(found, room, bounds.limit),
     }
+    Ok(put)
+}
+
+/// What a pick had room for, and what it found.
+struct Picked {
+    room: i64,
+    put: Vec<Put>,
+}
+
+/// Goes on where the last pick ended, or where a look found somebody before that; `None` without room.
+async fn pick(pool: &PgPool, destination: &str, bounds: Bounds<'_>) -> Result<Option<Picked>, StoreError> {
     let mut transaction = pool.begin_with(PICK).await?;
     let queued = lock_or_begin(&mut transaction, destination).await?;
     let room = (bounds.max_queued - queued).min(bounds.limit);
     if room <= 0 {
-        return Ok(Vec::new());
+        return Ok(None);
     }
-    let rows = loop {
-        let rows = sqlx::query!(
-            r#"
-            with fresh as materialized (
-                select ctid as at from work
-                where destination = $1 and first_call_key = 'infinity' and not $6 and id >= uuid_from($7)
-                order by id desc limit $2::bigint * 3 / 10 for update skip locked
-            ), timers as materialized (
-                select ctid as at, call_due_at from work
-                where destination = $1 and call_due_at <= now() and call_due_at >= coalesce($3::text::timestamptz, '-infinity')
-                  and (not $6 or coalesce(sent, unresolved or registered))
-                order by call_due_at limit ($2::bigint - (select count(*) from fresh)) - ($2::bigint - (select count(*) from fresh)) * 3 / 10 for update skip locked
-            ), firsts as materialized (
-                select ctid as at, first_call_key, id from work
-                where destination = $1 and first_call_key is not null and not $6
-                  and (first_call_key, id) > (coalesce($4::text::timestamptz, '-infinity'), coalesce($5::uuid, '00000000-0000-0000-0000-000000000000'))
-                order by first_call_key, id
-                limit greatest($2::bigint - (select count(*) from timers) - (select count(*) from fresh), 0) for update skip locked
-            ), due as (
-                select at, row_number() over () as place from (select at from timers union all select at from firsts union all select at from fresh) t
-            ), moved as (
-                update work set state = 'queued', epoch = epoch + 1, call_due_at = null, first_call_key = null, moved_at = now()
-                from due where work.ctid = due.at
-                returning work.id, work.epoch, due.place
-            ), counted as (
-                update horizons set put = put + (select count(*) from moved) where destination = $1
+    // Less than ten places have no three tenths: then by lot.
+    let lot = || if room < 10 { rand::random::<f64>() } else { 0.0 };
+    let put = sqlx::query_as!(
+        Put,
+        r#"
+        with horizon as materialized (
+            select * from horizons where destination = $1
+        ), fresh as materialized (
+            -- While somebody waits whom they would have to wait for.
+            select ctid as at from work
+            where destination = $1 and first_call_key = 'infinity' and not $3 and id >= uuid_from($4)
+              and case when $4::timestamptz is not null then (
+                  select id from work
+                  where destination = $1 and first_call_key is not null
+                    and (first_call_key, id) >= ((select firsts_to from horizon), (select firsts_to_id from horizon))
+                  order by first_call_key, id limit 1
+              ) end < uuid_from(now() - interval '5 s')
+            order by id desc limit floor($2::bigint * 0.3 + $5::float8)::bigint for update skip locked
+        ), shares as materialized (
+            -- Without first calls timers have all of it.
+            select rest, rest - case when exists (
+                select from work
+                where destination = $1 and first_call_key is not null and not $3
+                  and (first_call_key, id) >= ((select firsts_from from horizon), (select firsts_from_id from horizon))
+            ) then floor(rest * 0.3 + $6::float8)::bigint else 0 end as timers
+            from (select $2::bigint - count(*) as rest from fresh) t
+        ), timers as materialized (
+            select ctid as at, call_due_at from work
+            where destination = $1 and call_due_at <= now() and call_due_at >= (select timers_from from horizon)
+              and (not $3 or coalesce(sent, unresolved or registered))
+            order by call_due_at limit (select timers from shares) for update skip locked
+        ), firsts as materialized (
+            select ctid as at, first_call_key, id from work
+            where destination = $1 and first_call_key is not null and not $3
+              and (first_call_key, id) >= ((select firsts_from from horizon), (select firsts_from_id from horizon))
+            order by first_call_key, id limit (select rest from shares) - (select count(*) from timers) for update skip locked
+        ), ended as materialized (
+            -- Whether nobody is left of those they went by.
+            select timers_count < timers as timers_ended, firsts_count < rest - timers_count and not $3 as firsts_ended
+            from shares
+            cross join (select count(*) as timers_count from timers) t
+            cross join (select count(*) as firsts_count from firsts) f
+        ), passed as materialized (
+            select ended.*, (select max(call_due_at) from timers) as timer, key, id
+            from ended left join (select first_call_key as key, id from firsts order by first_call_key desc, id desc limit 1) last on true
+        ), come as materialized (
+            select passed.*, timers_from, firsts_from, firsts_from_id, greatest(timers_to, timer) as timers_to,
+                   case when (key, id) > (firsts_to, firsts_to_id) then key else firsts_to end as firsts_to,
+                   case when (key, id) > (firsts_to, firsts_to_id) then id else firsts_to_id end as firsts_to_id
+            from horizon cross join passed
+        ), due as (
+            select at, row_number() over () as place from (select at from timers union all select at from firsts union all select at from fresh) t
+        ), moved as (
+            update work set state = 'queued', epoch = epoch + 1, call_due_at = null, first_call_key = null, moved_at = now()
+            from due where work.ctid = due.at
+            returning work.id, work.epoch, due.place
+        ), counted as (
+            -- Whoever set them back, they are where they had come to once nobody is left before that.
+            update horizons set put = put + (select count(*) from moved),
+                   timers_to = come.timers_to, firsts_to = come.firsts_to, firsts_to_id = come.firsts_to_id,
+                   timers_from = case when timers_ended then come.timers_to else coalesce(timer, come.timers_from) end,
+                   firsts_from = case when firsts_ended then come.firsts_to else coalesce(key, come.firsts_from) end,
+                   firsts_from_id = case when firsts_ended then come.firsts_to_id else coalesce(id, come.firsts_from_id) end
+            from come
+            where destination = $1 and (
+                exists (select from moved) or timers_ended and come.timers_from < come.timers_to
+                or firsts_ended and (come.firsts_from, come.firsts_from_id) < (come.firsts_to, come.firsts_to_id)
             )
-            select moved.id as "id!", moved.epoch as "epoch!", (select max(call_due_at)::text from timers) as timer, last.key as "first?", last.id as "first_id?"
-            from moved left join (
-                select first_call_key::text as key, id from firsts order by first_call_key desc, id desc limit 1
-            ) last on true
-            order by moved.place
-            "#,
-            destination,
-            room,
-            walk.timer,
-            walk.first,
-            walk.first_id,
-            bounds.only_sent,
-            bounds.fresh_since,
         )
-        .fetch_all(&mut *transaction)
-        .await?;
-        if !rows.is_empty() || walk.begun.is_none() {
-            break rows;
-        }
-        // It came to the end: once more from the front.
-        *walk = Walk::default();
-    };
+        select id as "id!", epoch as "epoch!" from moved order by place
+        "#,
+        destination,
+        room,
+        bounds.only_sent,
+        bounds.fresh_since,
+        lot(),
+        lot(),
+    )
+    .fetch_all(&mut *transaction)
+    .await?;
     transaction.commit().await?;
-    match rows.last() {
-        None => *walk = Walk::default(),
-        Some(last) => {
-            walk.begun.get_or_insert_with(Instant::now);
-            walk.at_end = i64::try_from(rows.len()).is_ok_and(|found| found < room);
-            walk.timer = last.timer.clone().or(walk.timer.take());
-            if last.first_id.is_some() {
-                (walk.first, walk.first_id) = (last.first.clone(), last.first_id);
-            }
-        }
-    }
-    Ok(rows
-        .into_iter()
-        .map(|row| Put {
-            id: row.id,
-            epoch: row.epoch,
-        })
-        .collect())
+    Ok(Some(Picked { room, put }))
 }
 
 /// Locks a destination's horizon, also one that nothing was ever queued in; answers how many are.
@@ -267,22 +260,4 @@ async fn queued(connection: &mut sqlx::PgConnection, destination: &str) -> Resul
 pub async fn depth(pool: &PgPool, destination: &str) -> Result<i64, StoreError> {
     let mut connection = pool.acquire().await?;
     queued(&mut connection, destination).await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_walk_at_its_end_begins_anew_sooner_than_one_with_more_before_it() {
-        let walk = |age: Duration, at_end: bool| Walk {
-            begun: Instant::now().checked_sub(age),
-            at_end,
-            ..Walk::default()
-        };
-        assert!(Walk::default().is_over());
-        assert!(walk(END, true).is_over());
-        assert!(!walk(END, false).is_over());
-        assert!(walk(WALK, false).is_over());
-    }
 }

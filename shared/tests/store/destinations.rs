@@ -331,21 +331,28 @@ async fn what_is_handed_back_waits_and_its_message_is_stale(pool: PgPool) {
 
 #[sqlx::test(migrations = "../migrations")]
 async fn neither_timers_nor_age_starve_what_is_fresh(pool: PgPool) {
+    let since = OffsetDateTime::now_utc() + SECOND;
+    let first_call = async |after: Duration| {
+        let mut item = given(&Uuid::now_v7().to_string(), Start::FirstCall);
+        let hour_ago = u64::try_from(since.unix_timestamp()).expect("after 1970") - 3600;
+        item.id = Uuid::new_v7(uuid::Timestamp::from_unix(
+            uuid::NoContext,
+            hour_ago + after.as_secs(),
+            0,
+        ));
+        committed::<AcceptBatch>(&pool, std::slice::from_ref(&item), false).await;
+        item.id
+    };
     let mut sent = Vec::new();
-    for _ in 0..30 {
+    for n in 0..30 {
         let id = accept(&pool, Start::Owned(ME)).await;
         assert!(moves(&pool, step(held(id, 1), To::WaitCall(Duration::ZERO))).await);
         sent.push(id);
-        accept(&pool, Start::FirstCall).await;
+        first_call(n * SECOND).await;
     }
-    let since = OffsetDateTime::now_utc() + SECOND;
     let mut fresh = Vec::new();
-    for n in 0..20 {
-        let mut item = given(&Uuid::now_v7().to_string(), Start::FirstCall);
-        let later = u64::try_from(since.unix_timestamp()).expect("after 1970") + 1 + n;
-        item.id = Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, later, 0));
-        fresh.push(item.id);
-        committed::<AcceptBatch>(&pool, &[item], false).await;
+    for n in 1..=20 {
+        fresh.push(first_call(Duration::from_hours(1) + n * SECOND).await);
     }
     let bounds = relay::Bounds {
         fresh_since: Some(since),

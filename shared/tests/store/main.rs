@@ -18,6 +18,7 @@ mod tokens;
 mod transitions;
 mod unknown;
 mod waits;
+mod walks;
 
 use std::time::Duration;
 

@@ -254,33 +254,3 @@ async fn first_calls_do_not_starve_behind_timers(pool: PgPool) {
     );
     assert_eq!(firsts().await, 17);
 }
-
-#[sqlx::test(migrations = "../migrations")]
-async fn a_relay_that_walks_on_leaves_nobody_behind(pool: PgPool) {
-    let mut expected = vec![
-        accept(&pool, Start::FirstCall).await,
-        accept(&pool, Start::FirstCall).await,
-    ];
-    let mut walk = relay::Walk::default();
-    let mut queued = relay::queue(&pool, FISCAL, bounds(100, 1), &mut walk).await.unwrap();
-    assert!(walk.pause().is_some());
-    // One that stands before what was queued last.
-    let mut urgent = given("urgent", Start::FirstCall);
-    urgent.deadline = Some(OffsetDateTime::now_utc() + Duration::from_hours(1));
-    expected.push(urgent.id);
-    committed::<AcceptBatch>(&pool, &[urgent], false).await;
-    for _ in 0..2 {
-        queued.extend(relay::queue(&pool, FISCAL, bounds(100, 1), &mut walk).await.unwrap());
-    }
-    let mut ids: Vec<_> = queued.into_iter().map(|put| put.id).collect();
-    ids.sort();
-    expected.sort();
-    assert_eq!(ids, expected);
-    assert!(
-        relay::queue(&pool, FISCAL, bounds(100, 1), &mut walk)
-            .await
-            .unwrap()
-            .is_empty()
-    );
-    assert!(walk.pause().is_none());
-}

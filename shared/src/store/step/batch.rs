@@ -126,19 +126,25 @@ async fn ways(connection: &mut PgConnection, items: &[Step]) -> Result<Vec<&'sta
 const COUNTED: i64 = 500;
 
 /// How many may be queued for `destination` beside everybody who waits: what is due there takes its room first, so nobody is
-/// kept waiting by them. None while another holds the horizon's row. Locked until the transaction ends, so that the bound holds
-/// for all together.
+/// kept waiting by them. (Who stands before where relays go on is counted once a look has found him.) None while another holds
+/// the horizon's row. Locked until the transaction ends, so that the bound holds for all together.
 async fn room(connection: &mut PgConnection, destination: &str, max_queued: i64) -> Result<i64, sqlx::Error> {
     let room = sqlx::query_scalar!(
         r#"
         with horizon as materialized (
-            select put from horizons where destination = $1 for update skip locked
+            select put, timers_from, firsts_from, firsts_from_id from horizons where destination = $1 for update skip locked
         ), due as materialized (
-            select (select count(*) from (select from work where destination = $1 and first_call_key is not null limit $3) t) as firsts,
-                   (select count(*) from (select from work where destination = $1 and call_due_at <= now() limit $3) t) as timers
+            select put, (select count(*) from (
+                             select from work where destination = $1 and first_call_key is not null
+                             and (first_call_key, id) >= (firsts_from, firsts_from_id) limit $3
+                         ) t) as firsts,
+                   (select count(*) from (
+                        select from work where destination = $1 and call_due_at <= now() and call_due_at >= timers_from limit $3
+                    ) t) as timers
+            from horizon
         )
         select ($2::bigint - put + (select coalesce(sum(taken), 0) from horizon_taken where destination = $1) - firsts - timers)::bigint as "room!"
-        from horizon cross join due where firsts < $3 and timers < $3
+        from due where firsts < $3 and timers < $3
         "#,
         destination,
         max_queued,
