@@ -1,4 +1,4 @@
-//! Picking, updating and committing 500 due receipts out of ten million that wait.
+//! Picking, updating and committing 500 due receipts out of ten million that wait, and the looks for what came to stand before.
 
 use std::time::{Duration, Instant};
 
@@ -14,8 +14,12 @@ use uuid::Uuid;
 const PICKED: i64 = 500;
 /// How often they are picked for one figure.
 const TIMES: u32 = 40;
-/// The receipts of one measurement: twice as many times as a figure is of.
-const MEASURED: u64 = 40_000;
+/// What a pick should take at most, in milliseconds.
+const WITHIN: f64 = 20.0;
+/// Of a pool: for the picks, and for the looks beside them. Each picks before it counts.
+const CONNECTIONS: u32 = 2;
+/// The receipts of one measurement: of two figures, and those that do not count.
+const MEASURED: u64 = 44_000;
 /// The receipts of ten minutes, the longest back-off, at 500 a second.
 const BACK_OFF: u64 = 300_000;
 
@@ -38,11 +42,11 @@ pub async fn run(stack: &mut Stack, waiting: u64, handled: u64) -> anyhow::Resul
     );
 
     let url = stack.database.url();
-    let pool = shared::store::connect(&url, 4, "bench")?;
+    let pool = shared::store::connect(&url, CONNECTIONS, "bench")?;
     let apart = if url.contains('?') { '&' } else { '?' };
     let unsynced = shared::store::connect(
         &format!("{url}{apart}options=-c%20synchronous_commit%3Doff"),
-        4,
+        CONNECTIONS,
         "bench",
     )?;
     let pools = [("on the disk,", &pool), ("without waiting for it,", &unsynced)];
@@ -65,8 +69,24 @@ pub async fn run(stack: &mut Stack, waiting: u64, handled: u64) -> anyhow::Resul
             queue(pool, &scattered).await
         })
         .await?;
+        for destination in [IN_ORDER, SCATTERED] {
+            look(&of(destination), async || {
+                let found = relay::set_back(&pool, destination, false).await?;
+                ensure!(!found, "{destination}: nobody came before");
+                Ok(())
+            })
+            .await?;
+        }
         // In this order they are due.
         let walk = Mutex::new(claim::Walk::default());
+        look(&of("internal work"), async || {
+            ensure!(
+                claim::due(&pool, &claim::Walk::default()).await?.internal,
+                "nothing is due"
+            );
+            Ok(())
+        })
+        .await?;
         let claim = async |pool: &PgPool| claim(pool, &mut *walk.lock().await).await;
         measure(&of("an orchestrator, due as back-off leaves them"), stack, pools, claim).await?;
         measure(&of("an orchestrator, scattered"), stack, pools, claim).await?;
@@ -80,7 +100,7 @@ pub async fn run(stack: &mut Stack, waiting: u64, handled: u64) -> anyhow::Resul
             println!("{done} were handled in {:.0} s", begun.elapsed().as_secs_f64());
         }
     }
-    plan(stack, &pool).await
+    plans(stack, &pool).await
 }
 
 async fn queue(pool: &PgPool, destination: &str, walk: &mut Walk) -> anyhow::Result<u64> {
@@ -113,14 +133,20 @@ async fn plain(pool: &PgPool) -> anyhow::Result<u64> {
     Ok(u64::try_from(picked.bind(PICKED).fetch_all(pool).await?.len())?)
 }
 
-/// Picks so often by each of the connections, from a checkpoint on: a page is written ahead whole when it is changed for the first
-/// time after one. Not in turns, or each commit that waits for the disk would also wait for what the one before it has left.
+/// Picks so often by each of the pools, whose connections know the statement, from a checkpoint on: a page is written ahead whole
+/// when it is changed for the first time after one. Not in turns, or each commit that waits for the disk would also wait for what the one before it has left.
 async fn measure(
     what: &str,
     stack: &Stack,
     pools: [(&str, &PgPool); 2],
     pick: impl AsyncFn(&PgPool) -> anyhow::Result<u64>,
 ) -> anyhow::Result<()> {
+    for (_, pool) in pools {
+        drop([pool.acquire().await?, pool.acquire().await?]);
+        for _ in 0..2 * CONNECTIONS {
+            pick(pool).await?;
+        }
+    }
     stack.database.sql("checkpoint")?;
     let before = written(pools[0].1).await?;
     let mut figures = Vec::new();
@@ -134,8 +160,9 @@ async fn measure(
         }
         took.sort_by(f64::total_cmp);
         let most = took.last().copied().unwrap_or_default();
+        let within = took.iter().filter(|took| **took <= WITHIN).count();
         figures.push(format!(
-            "{how} median {:.1} ms, most {most:.1} ms of {TIMES}",
+            "{how} median {:.1} ms, most {most:.1} ms, {within} of {TIMES} within {WITHIN} ms",
             took[took.len() / 2]
         ));
     }
@@ -144,6 +171,18 @@ async fn measure(
         "{what}: {}; {megabytes:.1} MB written ahead each time",
         figures.join("; ")
     );
+    Ok(())
+}
+
+/// Looks once and again: what is met for the first time costs most.
+async fn look(what: &str, look: impl AsyncFn() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let mut took = Vec::new();
+    for _ in 0..3 {
+        let begun = Instant::now();
+        look().await?;
+        took.push(format!("{:.1} ms", begun.elapsed().as_secs_f64() * 1000.0));
+    }
+    println!("a look before where they go on, {what}: {}", took.join(", then "));
     Ok(())
 }
 
@@ -190,8 +229,8 @@ fn fill(stack: &Stack, waiting: u64) -> anyhow::Result<()> {
     stack.database.sql("checkpoint").map(drop)
 }
 
-/// The plan of the relay's statement, as PostgreSQL itself logs it.
-async fn plan(stack: &Stack, pool: &PgPool) -> anyhow::Result<()> {
+/// The plans of a relay that has just started, of its pick and of its look, as PostgreSQL itself logs them.
+async fn plans(stack: &Stack, pool: &PgPool) -> anyhow::Result<()> {
     let name = stack.database.sql("select current_database()")?;
     for setting in [
         "session_preload_libraries = 'auto_explain'",
@@ -204,15 +243,24 @@ async fn plan(stack: &Stack, pool: &PgPool) -> anyhow::Result<()> {
     pool.close().await;
     let fresh = shared::store::connect(&stack.database.url(), 1, "bench")?;
     queue(&fresh, SCATTERED, &mut Walk::default()).await?;
+    relay::set_back(&fresh, SCATTERED, false).await?;
     let log = format!("{}/log/postgres.log", std::env::var("CHEKHOV_DATA")?);
     let text = std::fs::read_to_string(log)?;
-    let statement = text
-        .rfind("with fresh as materialized")
-        .context("PostgreSQL logged no plan of the relay's statement")?;
-    let plan: Vec<&str> = text[statement..]
-        .lines()
-        .take_while(|line| !line.contains("LOG:"))
-        .collect();
-    println!("the relay's plan:\n{}", plan.join("\n"));
+    for (what, part) in [
+        ("pick", "), fresh as materialized"),
+        ("look", "), timer as materialized"),
+    ] {
+        let statement = text
+            .rfind(part)
+            .with_context(|| format!("PostgreSQL logged no plan of the relay's {what}"))?;
+        let plan = text[statement..]
+            .lines()
+            .skip_while(|line| !line.contains("cost="))
+            .take_while(|line| !line.contains("LOG:"));
+        println!(
+            "the plan of the relay's {what}:\n{}",
+            plan.collect::<Vec<_>>().join("\n")
+        );
+    }
     Ok(())
 }
