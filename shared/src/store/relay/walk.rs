@@ -107,7 +107,7 @@ impl Walk {
         };
         self.next = Some(Instant::now() + pause);
         self.last_look = LastLook::Unneeded;
-        // Timers alone may take no more than their part.
+        // Beside few first calls timers may be left that had their part.
         self.at_end = found < room - room * 3 / 10;
     }
 
