@@ -95,18 +95,15 @@ async fn relaying(
         let round = if is_busy { BUSY } else { ROUND };
         let rest = async {
             let pause = walks.values().filter_map(relay::Walk::pause).min().unwrap_or(round);
-            if !pause.is_zero() {
-                // What waits for a closed destination wakes nobody.
-                let open = destinations.iter().any(|name| following.admits(name));
-                let woken = tokio::select! {
+            // What waits for a closed destination wakes nobody.
+            let open = destinations.iter().any(|name| following.admits(name));
+            let woken = !pause.is_zero()
+                && tokio::select! {
                     () = due.notified(), if open => true,
                     () = tokio::time::sleep(pause) => false,
                 };
-                tokio::time::sleep(GATHER).await;
-                return woken;
-            }
             tokio::time::sleep(GATHER).await;
-            false
+            woken
         };
         let Some(woken) = stop.run_until_cancelled(rest).await else {
             return;

@@ -70,10 +70,6 @@ impl<T: Send + 'static> Looks<T> {
         self.ended.elapsed() >= pause.max((self.took * PART).min(LONGEST))
     }
 
-    pub(super) fn is_under_way(&self) -> bool {
-        self.under_way.is_some()
-    }
-
     /// How long the one that is under way has taken so far.
     pub(super) fn under_way_for(&self) -> Option<Duration> {
         self.under_way.as_ref().map(|under_way| under_way.begun.elapsed())
@@ -140,7 +136,7 @@ mod tests {
         looks.begin_after(WALK, ready(Ok(3)));
         assert_eq!(looks.end_within(LIMIT).await, Some(3));
         looks.begin_after(WALK, ready(Ok(4)));
-        assert!(!looks.is_under_way(), "too soon");
+        assert!(looks.under_way_for().is_none(), "too soon");
     }
 
     #[tokio::test]
@@ -148,7 +144,7 @@ mod tests {
         let mut looks = looks(WALK, Duration::ZERO);
         looks.begin_after(WALK, ready(Err(StoreError::Unavailable("gone".to_owned()))));
         assert_eq!(looks.end_within(LIMIT).await, None);
-        assert!(!looks.is_under_way());
+        assert!(looks.under_way_for().is_none());
         assert!(!looks.is_due(Duration::ZERO), "not at once again");
     }
 }

@@ -80,7 +80,7 @@ impl Walk {
             self.looks.end_within(BEGINNING).await;
         }
         self.looks.ended().await;
-        if self.last_look == LastLook::UnderWay && !self.looks.is_under_way() {
+        if self.last_look == LastLook::UnderWay && self.looks.under_way_for().is_none() {
             self.last_look = LastLook::Ended;
         }
         let pause = if self.at_end { END } else { WALK };
