@@ -14,7 +14,7 @@ use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::connect::HttpConnector;
 use rustls::ClientConfig;
 
-use super::connection::{Connection, Connector, Unanswered};
+use super::connection::{Connection, Connector, Sent, Unanswered};
 use crate::pipeline::Exchange;
 
 /// How long a connection may wait for its next call. It is closed by twice that.
@@ -65,7 +65,7 @@ impl Client {
         body: Bytes,
         timeout: Duration,
     ) -> Exchange {
-        let mut request = Request::new(Full::new(body));
+        let mut request = Request::new(Sent::new(Full::new(body)));
         *request.method_mut() = method.clone();
         *request.uri_mut() = target;
         *request.headers_mut() = headers;
@@ -77,7 +77,7 @@ impl Client {
         }
     }
 
-    async fn answer(&self, mut request: Request<Full<Bytes>>) -> Exchange {
+    async fn answer(&self, mut request: Request<Sent>) -> Exchange {
         // One that was kept may have been closed meanwhile. As long as nothing was sent on it, another is as good.
         while let Some(connection) = self.take() {
             match self.ask(connection, request).await {
@@ -86,7 +86,8 @@ impl Client {
                 Err(Unanswered::Lost(error)) => return Exchange::Lost { error: cause(&error) },
             }
         }
-        let connection = match Connection::open(&self.connector, &self.origin).await {
+        // Boxed: it is most of a call's future, and most calls open none.
+        let connection = match Box::pin(Connection::open(&self.connector, &self.origin)).await {
             Ok(connection) => connection,
             Err(error) => return Exchange::NotSent { error: cause(&*error) },
         };
@@ -97,7 +98,7 @@ impl Client {
         }
     }
 
-    async fn ask(&self, mut connection: Connection, request: Request<Full<Bytes>>) -> Result<Exchange, Unanswered> {
+    async fn ask(&self, mut connection: Connection, request: Request<Sent>) -> Result<Exchange, Unanswered> {
         let (head, body) = connection.ask(request).await?;
         if connection.is_free() {
             self.keep(connection);
