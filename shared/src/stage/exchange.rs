@@ -17,8 +17,12 @@ use rustls::ClientConfig;
 use super::connection::{Connection, Connector, Sent, Unanswered};
 use crate::pipeline::Exchange;
 
-/// How long a connection may wait for its next call. It is closed by twice that.
+/// How long a connection may wait for its next call.
 const IDLE: Duration = Duration::from_secs(90);
+/// How many may wait so long. Calls come in bursts, and what only the largest of them needed holds 30 KiB each.
+const SPARE: usize = 32;
+/// How long the others may, and how often is looked.
+const SURPLUS: Duration = Duration::from_secs(10);
 
 /// Makes exchanges with one endpoint, on connections that are kept.
 pub(super) struct Client {
@@ -28,6 +32,7 @@ pub(super) struct Client {
     swept: Once,
 }
 
+/// The one that was used last is the last of its list.
 struct Kept {
     connection: Connection,
     since: Instant,
@@ -136,10 +141,20 @@ impl Client {
 /// Closes what nobody has used for long, as long as there is a client.
 async fn sweep(kept: Weak<Mutex<Vec<Kept>>>) {
     loop {
-        tokio::time::sleep(IDLE).await;
+        tokio::time::sleep(SURPLUS).await;
         let Some(kept) = kept.upgrade() else { return };
-        lock(&kept).retain(|kept| kept.since.elapsed() < IDLE);
+        close_unused(&mut lock(&kept));
     }
+}
+
+fn close_unused(kept: &mut Vec<Kept>) {
+    let surplus = kept.len().saturating_sub(SPARE);
+    let is_unused = |(at, kept): &(usize, &Kept)| {
+        let patience = if *at < surplus { SURPLUS } else { IDLE };
+        kept.since.elapsed() >= patience
+    };
+    let unused = kept.iter().enumerate().take_while(is_unused).count();
+    kept.drain(..unused);
 }
 
 fn lock(kept: &Mutex<Vec<Kept>>) -> MutexGuard<'_, Vec<Kept>> {

@@ -141,6 +141,29 @@ async fn a_connection_that_nobody_has_used_for_long_is_not_used_again() {
 }
 
 #[tokio::test]
+async fn connections_that_only_a_burst_needed_are_closed_sooner_than_the_others() {
+    let (server, client) = Server::start(&[OK]).await;
+    let burst = SPARE + 3;
+    join_all((0..burst).map(|_| post(&client))).await;
+    assert_eq!(server.seen(), (burst, burst));
+    let mut kept = lock(&client.kept);
+    close_unused(&mut kept);
+    assert_eq!(kept.len(), burst);
+
+    for kept in &mut *kept {
+        kept.since = kept.since.checked_sub(SURPLUS).unwrap();
+    }
+    close_unused(&mut kept);
+    assert_eq!(kept.len(), SPARE);
+
+    for kept in &mut kept[..2] {
+        kept.since = kept.since.checked_sub(IDLE).unwrap();
+    }
+    close_unused(&mut kept);
+    assert_eq!(kept.len(), SPARE - 2);
+}
+
+#[tokio::test]
 async fn a_request_that_may_have_arrived_is_never_sent_again() {
     let (server, client) = Server::start(&[OK, Answer::Last("")]).await;
     post(&client).await;
